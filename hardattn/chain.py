@@ -1,0 +1,78 @@
+"""Back-propagation through a rectified recurrent network whose inputs were chosen along the way.
+
+A hard agent must act step by step, for a look depends on the state; but what it saw is a constant to the gradient. So the forward pass
+runs once without autograd, and the backward pass below walks back through the states only: every other product is taken over all steps
+at once. It computes the gradient that autograd would (a test compares them), with a sixth of the calls, in large products instead of small ones.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Steps(NamedTuple):
+    """What was seen and computed, time first; leading axes of rollouts and examples are flattened into s.
+
+    a = relu([what; where]),  g = relu(W_join a),  h_t = relu(W_in g_t + W_rec h_{t-1}),  biases in all but W_rec.
+    """
+
+    seen: Float[Tensor, "t s p"]
+    gaze: Float[Tensor, "t s 2"]
+    encoded: Float[Tensor, "t s a"]
+    joined: Float[Tensor, "t s g"]
+    hidden: Float[Tensor, "t s d"]
+
+
+class Weights(NamedTuple):
+    """The parameters in the order of the forward pass."""
+
+    what: Tensor
+    what_bias: Tensor
+    where: Tensor
+    where_bias: Tensor
+    join: Tensor
+    join_bias: Tensor
+    input: Tensor
+    input_bias: Tensor
+    recurrent: Tensor
+
+
+def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
+    """Autograd's own kernel: several times faster on a CPU than a product with a mask."""
+    return torch.ops.aten.threshold_backward(grad, output, 0)
+
+
+class _Chain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, steps: Steps, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(*steps, *weights)
+        return steps.hidden.view_as(steps.hidden)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        steps, w = Steps(*ctx.saved_tensors[:5]), Weights(*ctx.saved_tensors[5:])
+        delta = _through_relu(grad, steps.hidden)
+        for t in range(len(grad) - 2, -1, -1):
+            delta[t] += _through_relu(delta[t + 1] @ w.recurrent, steps.hidden[t])
+        flat = [x.flatten(0, 1) for x in steps]
+        seen, gaze, encoded, joined, _ = flat
+        d_hidden = delta.flatten(0, 1)
+        d_joined = _through_relu(d_hidden @ w.input, joined)
+        d_encoded = _through_relu(d_joined @ w.join, encoded)
+        d_what, d_where = d_encoded[:, : len(w.what)], d_encoded[:, len(w.what) :]
+        d_recurrent = delta[1:].flatten(0, 1).T @ steps.hidden[:-1].flatten(0, 1)
+        return (
+            None,
+            *(d_what.T @ seen, d_what.sum(0)),
+            *(d_where.T @ gaze, d_where.sum(0)),
+            *(d_joined.T @ encoded, d_joined.sum(0)),
+            *(d_hidden.T @ joined, d_hidden.sum(0)),
+            d_recurrent,
+        )
+
+
+def differentiable(steps: Steps, weights: Weights) -> Float[Tensor, "t s d"]:
+    """The hidden states of `steps`, with the gradient that they have in `weights`. What was seen, and where, are constants."""
+    return _Chain.apply(steps, *weights)

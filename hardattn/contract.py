@@ -1,0 +1,117 @@
+"""The records and protocols that cross the borders between tasks, agents and the training loop.
+
+Axis legend, used in every shape annotation of the project:
+
+    b  examples of a batch          m  rollouts of one example      t  glimpses (or time steps)
+    c  channels                     h w  image height and width     k  scales of the retina
+    g  side of a glimpse in pixels  n  classes                      *r  any leading axes (rollouts, steps, none)
+
+A task hands out batches (question and answer key); an agent turns a batch into a loss and a question into an answer.
+The agent never sees the answer key when it answers, and a hard agent never sees the image: it calls `look`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a task yields: `question` is all an agent may use to answer, `target` is the answer key."""
+
+    question: Any
+    target: Tensor
+
+
+class Loss(NamedTuple):
+    """`total` is differentiated; `terms` are detached scalars that get logged under their names."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Trace(NamedTuple):
+    """What a human wants to see of an answer. A system fills the fields that it has; the others stay None."""
+
+    gaze: Tensor | None = None
+    """[b, t, 2]: (x, y) of every glimpse in [-1, 1], in the order they were taken."""
+    belief: Tensor | None = None
+    """[b, t, n]: class probabilities after every glimpse."""
+    log_prob: Tensor | None = None
+    """[b, t - 1]: log-density of every move under the policy."""
+    entropy: Tensor | None = None
+    """[b, t - 1]: entropy of the policy at every move, in nats."""
+    weights: Tensor | None = None
+    """[b, t, places]: soft attention weights."""
+    sensed: Tensor | None = None
+    """[b]: how many values the sensor delivered."""
+
+
+class Answer(NamedTuple):
+    """`output` holds the log-probabilities [b, n] of the classes (or what the task's `score` says it expects)."""
+
+    output: Tensor
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class GlimpseSpec:
+    """The sizes a glimpse agent is built from."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    scales: int
+    side: int
+    glimpses: int
+
+    @property
+    def glimpse_size(self) -> int:
+        """Values in one glimpse: scales x channels x side x side."""
+        return self.scales * self.channels * self.side**2
+
+    @property
+    def image_size(self) -> int:
+        return self.channels * self.height * self.width
+
+
+@runtime_checkable
+class Glimpsed(Protocol):
+    """The question of a glimpse task, as a hard agent may use it."""
+
+    gaze: Float[Tensor, "b 2"]
+    """Where the environment made the eye start."""
+    key: Int[Tensor, " b"]
+    """Names each example's private stream of noise (see `hardattn.noise`)."""
+
+    def look(self, gaze: Float[Tensor, "*r b 2"]) -> Float[Tensor, "*r b kc g g"]:
+        """What the retina delivers at `gaze`; scales (finest first) and channels share an axis."""
+        ...
+
+
+class Task(Protocol):
+    """Something to be read, with the answer key."""
+
+    spec: Any
+
+    def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Batches from number `start` on. "train" never ends and depends on `seed`; "validation" and "test" end and do not."""
+        ...
+
+    def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """One number per example under each metric's name."""
+        ...
+
+
+class Agent(Protocol):
+    """Something that chooses what to read. In practice an `nn.Module` whose `forward` is `loss`."""
+
+    hows: tuple[str, ...]
+    """The ways in which it can answer, its usual one first."""
+
+    def loss(self, batch: Batch) -> Loss: ...
+
+    def answer(self, question: Any, how: str = "mean", seed: int = 0) -> Answer: ...

@@ -1,0 +1,165 @@
+"""The one evaluation harness: any agent on any task, one number per example, then intervals and paired comparisons.
+
+Everything follows from one long table: its rows are (study, seed, how, example, metric, value), held as one `Scores` for every
+(study, seed, how, metric) with the values of all examples in the task's order. What is said about an agent is computed from the table alone.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+
+from hardattn.contract import Agent, Batch, Task, Trace
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one way of answering, for every example."""
+
+    study: str
+    seed: int
+    how: str
+    metric: str
+    values: np.ndarray
+    """[examples]."""
+    group: int = 1
+    """Consecutive examples that show the same source image: they count as one when uncertainty is asked for."""
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Row(TypedDict):
+    """A line of the JSON that the scripts write."""
+
+    name: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+class Answered(NamedTuple):
+    """What an agent did with a whole split, in the task's order."""
+
+    scores: dict[str, np.ndarray]
+    """One value per example under each metric's name; "values-sensed" counts what the sensor delivered."""
+    target: np.ndarray
+    trace: Trace
+    """Of the first batch only."""
+
+
+@torch.inference_mode()
+def answer_all(agent: Agent, task: Task, split: str, how: str, *, seed: int = 0, batch_size: int = 1000) -> Answered:
+    """Ask everything in a finite split."""
+    scores: dict[str, list[np.ndarray]] = {}
+    targets, first = [], None
+    for batch in task.batches(split, batch_size=batch_size):
+        answer = agent.answer(batch.question, how, seed)
+        first = answer.trace if first is None else first
+        found = dict(task.score(answer, batch))
+        if answer.trace.sensed is not None:
+            found["values-sensed"] = answer.trace.sensed
+        for metric, values in found.items():
+            scores.setdefault(metric, []).append(values.double().cpu().numpy())
+        targets.append(batch.target.cpu().numpy())
+    if first is None:
+        raise ValueError(f"the split {split!r} has no examples")
+    return Answered({metric: np.concatenate(x) for metric, x in scores.items()}, np.concatenate(targets), first)
+
+
+def evaluate(
+    agent: Agent, task: Task, split: str, hows: Iterable[str], *, study: str = "", seed: int = 0, batch_size: int = 1000
+) -> Iterator[Scores]:
+    """The long table of one agent, every way of answering on the same examples. Classes get metrics of their own, "error/3"."""
+    for how in hows:
+        answered = answer_all(agent, task, split, how, seed=seed, batch_size=batch_size)
+        for metric, values in answered.scores.items():
+            yield Scores(study, seed, how, metric, values, getattr(task, "views", 1))
+        for label in np.unique(answered.target):
+            chosen = answered.target == label
+            yield Scores(study, seed, how, f"error/{label}", answered.scores["error"][chosen], getattr(task, "views", 1))
+
+
+def interval(values: np.ndarray, *, group: int = 1, confidence: float = 0.95, resamples: int = 2000) -> Estimate:
+    """Mean, with a percentile bootstrap interval over examples (Efron and Tibshirani 1993, Chapter 13).
+
+    Args:
+        values: one per example.
+        group: so many consecutive examples are resampled together, because they show the same source image.
+        confidence: of the interval.
+        resamples: of the bootstrap; the generator is seeded, so the interval is a function of the values.
+    """
+    means = grouped(values, group)
+    if len(means) < 2 or np.all(means == means[0]):
+        return Estimate(float(values.mean()), float(values.mean()), float(values.mean()))
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (means,), np.mean, confidence_level=confidence, n_resamples=resamples, method="percentile", batch=100, rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Estimate(float(values.mean()), float(found.low), float(found.high))
+
+
+def interval_over_seeds(values: Iterable[float], *, confidence: float = 0.95) -> Estimate:
+    """Mean over training seeds, with Student's interval (Student 1908): what another seed would bring. It needs at least two seeds."""
+    from scipy.stats import t
+
+    seeds = np.asarray(list(values), dtype=float)
+    if len(seeds) < 2:
+        raise ValueError(f"an interval over seeds needs at least 2 of them, found {len(seeds)}")
+    half = t.ppf(0.5 + confidence / 2, len(seeds) - 1) * seeds.std(ddof=1) / np.sqrt(len(seeds))
+    return Estimate(float(seeds.mean()), float(seeds.mean() - half), float(seeds.mean() + half))
+
+
+def paired_p(one: np.ndarray, other: np.ndarray, *, group: int = 1, resamples: int = 9999) -> float:
+    """Two-sided paired permutation test on the same examples: how often would a random swap of the two differ as much? (Fisher 1935, Section 21).
+
+    Raises:
+        ValueError: if the two do not have the same examples.
+    """
+    if one.shape != other.shape:
+        raise ValueError(f"a paired test needs the same examples twice, found {one.shape} and {other.shape} of them")
+    difference = grouped(one, group) - grouped(other, group)
+    difference = difference[difference != 0]  # pairs without a difference do not change under a swap
+    if len(difference) == 0:
+        return 1.0
+    from scipy.stats import permutation_test
+
+    return float(
+        permutation_test(
+            (difference,),
+            lambda x, axis: np.mean(x, axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=resamples,
+            batch=100,
+            rng=np.random.default_rng(0),
+        ).pvalue
+    )
+
+
+def grouped(values: np.ndarray, group: int) -> np.ndarray:
+    """Means over every `group` consecutive values."""
+    return values if group == 1 or len(values) % group else values.reshape(-1, group).mean(1)
+
+
+def rows(table: Iterable[Scores]) -> list[Row]:
+    """The table's means with their intervals, as the scripts' JSON has them."""
+    found: list[Row] = []
+    for scores in table:
+        estimate = interval(scores.values, group=scores.group)
+        found.append({"name": scores.how, "metric": scores.metric, **estimate._asdict()})  # type: ignore[typeddict-item]
+    return found
+
+
+def first_scenes(task: Any, split: str, count: int) -> Batch:
+    """The first `count` examples of a split, always the same for a finite one: a fixed handful for pictures."""
+    return next(iter(task.batches(split, batch_size=count)))

@@ -1,0 +1,126 @@
+"""The learner: a batch in, one step of gradient descent, a few numbers out. The only `.backward()` of the project is here.
+
+Device, precision and several processes are lightning-fabric's work.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hardattn.contract import Batch
+from hardattn.parallel import global_mean
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How the parameters move."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or plain gradient descent with momentum 0.9 (what the RAM paper used)."""
+    learning_rate: float = 1e-3
+    """At the start; see `schedule`."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate goes from its start to (almost) zero at the last step."""
+    clip: float = 1.0
+    """Largest norm of the gradient. Parts of an agent that share no gradient are clipped apart."""
+    weight_decay: float = 0.0
+    """Decoupled decay of all matrices (Loshchilov and Hutter 2019), as a part of the learning rate."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be above 0, found {self.clip}")
+        if self.optimizer not in ("adam", "sgd"):
+            raise ValueError(f"optimizer must be adam or sgd, found {self.optimizer!r}")
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0) of `steps`."""
+        progress = step / steps
+        factor = {"constant": 1.0, "linear": 1.0 - progress, "cosine": 0.5 * (1.0 + math.cos(math.pi * progress))}[self.schedule]
+        return self.learning_rate * factor
+
+
+class Learner:
+    """An agent that is being trained.
+
+    Args:
+        agent: a module whose forward takes a `Batch` and returns a `Loss`. It may name children that share no gradient with the rest in
+            `separate`; without that, all parameters are clipped together.
+        config: how the parameters move.
+        steps: of the whole training; the schedule ends there.
+        fabric: device, precision and processes. Default: one process on the CPU.
+    """
+
+    def __init__(self, agent: nn.Module, config: LearnerConfig, steps: int, fabric: "Fabric | None" = None) -> None:
+        if fabric is None:
+            from lightning_fabric import Fabric  # takes a second: not before the command line has been read
+
+            fabric = Fabric(accelerator="cpu", devices=1)
+        self.agent, self.config, self.steps, self.fabric = agent, config, steps, fabric
+        matrices = [p for p in agent.parameters() if p.ndim > 1]
+        vectors = [p for p in agent.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer: torch.optim.Optimizer
+        if config.optimizer == "adam":
+            self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        else:
+            self.optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, fused=True)
+        self._module, self._optimizer = fabric.setup(agent, self.optimizer)
+        names = getattr(agent, "separate", ())
+        self._parts = {name: list(child.parameters()) for name in names if (child := getattr(agent, name)) is not None}
+        apart = {id(p) for part in self._parts.values() for p in part}
+        self._parts["rest"] = [p for p in agent.parameters() if id(p) not in apart]
+
+    def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """One step. Returns the loss, its terms (means over all processes), and the norm of every part's gradient before clipping.
+
+        Raises:
+            FloatingPointError: if the loss is not a number or infinite; the parameters are then as they were.
+        """
+        rate = self.config.rate_at(step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._module(self.fabric.to_device(batch))
+        if not torch.isfinite(loss.total):
+            raise FloatingPointError(
+                f"the loss of step {step + 1} is {loss.total.item()}: try a smaller --learning-rate or --clip. "
+                "The last checkpoint is from before this step"
+            )
+        self._optimizer.zero_grad()
+        self.fabric.backward(loss.total)
+        terms = {"loss": loss.total.detach(), **loss.terms}
+        for name, part in self._parts.items():
+            terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(part, self.config.clip, foreach=True)
+        self._optimizer.step()
+        return terms
+
+    def gradient(self, batch: Batch, part: str) -> Tensor:
+        """The gradient of the loss in the parameters of `part`, as one vector, without a step."""
+        loss = self.agent(self.fabric.to_device(batch)).total
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, self._parts[part])])
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs besides the agent's weights."""
+        return self.optimizer.state_dict()
+
+    def load(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Continue from weights and `state`."""
+        self.agent.load_state_dict(weights)
+        self.optimizer.load_state_dict(state)
+
+
+def means(records: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+    """Means of logged terms over several steps and all processes."""
+    gathered: dict[str, list[Tensor]] = {}
+    for record in records:
+        for name, value in record.items():
+            gathered.setdefault(name, []).append(value)
+    return {name: global_mean(torch.stack(values).float().mean()).item() for name, values in gathered.items()}

@@ -1,0 +1,158 @@
+"""Every study: a task, an agent and how it is trained. A new study is a new value here."""
+
+import dataclasses
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from agents.ram import RAM, RAMConfig
+from envs.digits import Digits, DigitsConfig
+from hardattn.learner import LearnerConfig
+from hardattn.runs import load_into, load_weights
+
+TASKS = {"digits": DigitsConfig}
+AGENTS = {"ram": RAMConfig}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how often."""
+
+    steps: int = 4000
+    """Updates in all."""
+    batch_size: int = 128
+    """Examples of an update, over all processes."""
+    log_every: int = 50
+    """Steps between two logs."""
+    evaluate_every: int = 1000
+    """Steps between two evaluations on the validation set, with pictures."""
+    save_every: int = 1000
+    """Steps between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "evaluate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+
+
+flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is to be learned, by whom, and how."""
+
+    task: Annotated[DigitsConfig, flat] = field(default_factory=DigitsConfig)
+    agent: Annotated[RAMConfig, flat] = field(default_factory=RAMConfig)
+    learner: Annotated[LearnerConfig, flat] = field(default_factory=LearnerConfig)
+    fit: Annotated[FitConfig, flat] = field(default_factory=FitConfig)
+    sentence: tyro.conf.Suppress[str] = ""
+    """What it is, for `--help`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As config.json has it; `from_json` reads it."""
+        return {
+            "task": {"kind": _name(TASKS, self.task), **dataclasses.asdict(self.task)},
+            "agent": {"kind": _name(AGENTS, self.agent), **dataclasses.asdict(self.agent)},
+            "learner": dataclasses.asdict(self.learner),
+            "fit": dataclasses.asdict(self.fit),
+        }
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "Study":
+        """Rebuild a study.
+
+        Raises:
+            ValueError: if the configuration is not one that this version writes.
+        """
+        try:
+            task, agent = dict(config["task"]), dict(config["agent"])
+            return cls(
+                TASKS[task.pop("kind")](**task),
+                AGENTS[agent.pop("kind")](**agent),
+                LearnerConfig(**config["learner"]),
+                FitConfig(**config["fit"]),
+            )
+        except (KeyError, TypeError) as problem:
+            raise ValueError(f"the configuration is not one of this version's: {problem}") from None
+
+
+def _name(kinds: dict[str, type], value: Any) -> str:
+    return next(name for name, kind in kinds.items() if type(value) is kind)
+
+
+_MNIST = DigitsConfig(source="mnist", height=28, width=28, positions=1, glimpses=6, side=8, scales=1)
+_SIXTY = DigitsConfig(source="mnist", height=60, width=60, positions=1, glimpses=8, side=12, scales=3)
+_HUNDRED = dataclasses.replace(_SIXTY, height=100, width=100, scales=4)
+
+STUDIES: dict[str, Study] = {
+    "ram-digits": Study(
+        sentence="RAM on scikit-learn's handwritten digits, placed on a 40 x 40 canvas; no download, minutes on a CPU",
+    ),
+    "ram-mnist": Study(
+        task=_MNIST,
+        fit=FitConfig(steps=100_000, evaluate_every=5000, save_every=2000),
+        sentence="RAM on MNIST, 28 x 28, 6 glimpses of 8 x 8 (Mnih et al. 2014, Table 1a)",
+    ),
+    "ram-translated-60": Study(
+        task=_SIXTY,
+        fit=FitConfig(steps=100_000, evaluate_every=5000, save_every=2000),
+        sentence="RAM on translated MNIST, 60 x 60, 8 glimpses of 12 x 12 at 3 scales (Table 1b)",
+    ),
+    "ram-cluttered-60": Study(
+        task=dataclasses.replace(_SIXTY, pieces=4),
+        fit=FitConfig(steps=200_000, evaluate_every=5000, save_every=2000),
+        sentence="RAM on cluttered MNIST, 60 x 60 with 4 pieces (Table 2a)",
+    ),
+    "ram-cluttered-100": Study(
+        task=dataclasses.replace(_HUNDRED, pieces=8),
+        fit=FitConfig(steps=200_000, evaluate_every=5000, save_every=2000),
+        sentence="RAM on cluttered MNIST, 100 x 100 with 8 pieces, 4 scales (Table 2b)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with where it comes from."""
+
+    name: str
+    seed: int
+    study: Study
+    agent: RAM
+    task: Digits
+
+
+def load_trained(path: Path, data_dir: Path) -> Trained:
+    """A trained model from weights, or from a run's folder (its best weights so far).
+
+    Raises:
+        ValueError: if there is nothing to load, or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ValueError(f"expected a run or a .safetensors file at {path}, found a folder without config.json")
+        path = path / "best.safetensors"
+        if not path.exists():
+            raise ValueError(f"the run {path.parent} has no best.safetensors yet: it comes with the first evaluation. Let the run go on")
+    weights, config = load_weights(path)
+    if not config:
+        raise ValueError(f"{path} says nothing about its configuration: expected weights that a run or weights/ holds")
+    study = Study.from_json(config["study"])
+    task = study.task.build(data_dir)
+    agent = study.agent.build(task.spec)
+    load_into(agent, weights, path)
+    agent.eval()
+    return Trained(config["name"], config["seed"], study, agent, task)
+
+
+def describe(name: str, seed: int, study: Study) -> dict[str, Any]:
+    """What weights say of themselves."""
+    return {"name": name, "seed": seed, "study": study.to_json(), "torch": torch.__version__}
+
+

@@ -1,0 +1,284 @@
+"""Train a study: `python scripts/train.py STUDY [options]`. Without a study it lists them."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scripts.cli import main, write_rows
+from scripts.studies import STUDIES, Study, describe, flat, load_trained
+
+ESTIMATOR_DRAWS = 16
+"""Gradients drawn on one batch to measure how noisy the estimator is: enough for two digits, and a fraction of an evaluation's time."""
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a training run needs besides the study."""
+
+    study: Annotated[Study, flat] = field(default_factory=Study)
+    seed: int = 0
+    """Of the weights at the start, of the training scenes and of the policy's noise."""
+    data_dir: Path = Path("data")
+    """The folder that holds MNIST/raw."""
+    runs_dir: Path = Path("runs")
+    """Where the folder of this run is made."""
+    resume: Path | None = None
+    """Continue this run's folder. Its configuration holds; options that differ from it are an error."""
+    device: str = "cpu"
+    """cpu, cuda, mps or auto."""
+    precision: str | None = None
+    """As lightning-fabric names it: 32-true, bf16-mixed, ... Default: 32-true."""
+
+
+def parse(arguments: Sequence[str], names: Sequence[str], program: str, prefix: str = "", default: str | None = None) -> tuple[str, Options]:
+    """The study's name and the options. The name comes first and chooses the defaults of everything else.
+
+    Args:
+        arguments: of the command line.
+        names: studies that may be asked for, less `prefix`.
+        program: what the user typed, for the help text.
+        prefix: what every name begins with.
+        default: the study when none is named; without one, the studies are listed.
+    """
+    rest = list(arguments)
+    named = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    folder = _resume_folder(rest)
+    if named is not None and named not in names:
+        raise ValueError(f"expected one of {', '.join(names)}; found {named!r}. {program} --help says what they are")
+    if named is None and folder is None and (default is None or rest[:1] in (["--help"], ["-h"])):
+        _list_studies(names, program, prefix, default)
+        raise SystemExit(0 if rest[:1] in (["--help"], ["-h"]) else 2)
+    if folder is None:
+        name = prefix + (named or default or "")
+        return name, tyro.cli(
+            tyro.conf.AvoidSubcommands[Options], prog=f"{program} {name.removeprefix(prefix)}", default=Options(STUDIES[name]), args=rest
+        )
+    from hardattn.runs import Run
+
+    config = Run.open(folder).config
+    if "study" not in config or "name" not in config:
+        raise ValueError(f"{folder}/config.json is not the configuration of a training run")
+    stored = Options(Study.from_json(config["study"]), seed=config["seed"], resume=folder)
+    options = tyro.cli(tyro.conf.AvoidSubcommands[Options], prog=program, default=stored, args=rest)
+    differ = [f"{k}: the run has {a}, the command line says {b}" for k, a, b in _differences(stored, options)]
+    if named is not None and prefix + named != config["name"]:
+        differ.insert(0, f"study: the run has {config['name']}, the command line says {prefix + named}")
+    if differ:
+        raise ValueError(f"cannot resume {folder} with another configuration. {'; '.join(differ)}. Leave these options out")
+    return config["name"], options
+
+
+def _resume_folder(arguments: Sequence[str]) -> Path | None:
+    for i, argument in enumerate(arguments):
+        if argument == "--resume" and i + 1 < len(arguments):
+            return Path(arguments[i + 1])
+        if argument.startswith("--resume="):
+            return Path(argument.removeprefix("--resume="))
+    return None
+
+
+def _differences(stored: Options, asked: Options) -> list[tuple[str, Any, Any]]:
+    found = [("seed", stored.seed, asked.seed)] if stored.seed != asked.seed else []
+    for part in ("task", "agent", "learner", "fit"):
+        one, other = (dataclasses.asdict(getattr(x.study, part)) for x in (stored, asked))
+        found += [(key, one[key], other[key]) for key in one if one[key] != other[key]]
+    return found
+
+
+def _list_studies(names: Sequence[str], program: str, prefix: str, default: str | None) -> None:
+    out = Console()
+    choice = f"[{'PRESET' if default else 'STUDY'}]" if default else "STUDY"
+    out.print(f"usage: {program} {choice} \\[options]", markup=True, highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_row(f"  {name}", STUDIES[prefix + name].sentence + (" (the default)" if name == default else ""))
+    out.print(table)
+    out.print(f"{program} {names[0]} --help explains the options. Watch a run: tensorboard --logdir runs", highlight=False)
+
+
+def train(name: str, options: Options) -> int:
+    """Train, or go on training. Returns the exit code."""
+    # These take seconds to import: not before the command line has been read.
+    import torch
+    from lightning_fabric import Fabric
+
+    from hardattn.learner import Learner
+    from hardattn.parallel import world
+    from hardattn.runs import Run, load_into, save_weights
+    from hardattn.training import Interrupted, fit
+    from scripts.pictures import draw
+
+    study = options.study
+    task = study.task.build(options.data_dir)
+    task.images("train")  # a missing file is found before anything is written
+    fabric = _fabric(Fabric, options)
+    torch.manual_seed(options.seed)
+    agent = study.agent.build(task.spec)
+    learner = Learner(agent, study.learner, study.fit.steps, fabric)
+    leader = world()[0] == 0
+
+    run: Run | None = None
+    start, best = 0, float("inf")
+    config = describe(name, options.seed, study)
+    if options.resume is not None:
+        run = Run.open(options.resume)
+        saved = run.load()
+        if saved is not None:
+            weights, state, progress = saved
+            load_into(agent, weights, run.folder)
+            learner.load(weights, state)
+            start, best = progress["step"], progress["best"]
+        if start >= study.fit.steps:
+            _tell(leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. Ask for more with a new run")
+            return 0
+        if leader:
+            run.rewind(start)
+        _tell(leader, f"continuing {run.folder} at step {start:,} of {study.fit.steps:,}")
+    elif leader:
+        run = Run.create(options.runs_dir, f"{name}-{options.seed}", config)
+        _tell(leader, f"{name}, seed {options.seed}: {study.sentence or 'a study of your own'}\nrun folder: {run.folder}")
+
+    first_batch = next(iter(task.batches("train", batch_size=study.fit.batch_size, seed=options.seed)))
+    bar = _progress(leader)
+    line = bar.add_task("", total=study.fit.steps, completed=start, rate="", error="")
+
+    def log(step: int, numbers: dict[str, float]) -> None:
+        if leader:
+            run.log(step, numbers)
+        bar.update(line, completed=step, rate=f"{numbers['speed/examples']:,.0f} images/s", error=f"error {numbers['error']:.1f} %")
+
+    def look(step: int) -> None:
+        nonlocal best
+        variance = _estimator_variance(learner, first_batch)
+        if leader:
+            from hardattn.evaluation import answer_all
+
+            errors = {how: float(answer_all(agent, task, "validation", how).scores["error"].mean()) for how in agent.hows[:1] + ("random",)}
+            usual = errors[agent.hows[0]]
+            if usual < best:
+                best = usual
+                save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
+            run.log(step, {f"validation/{how}": value for how, value in errors.items()} | variance)
+            draw(run, agent, task, step, final=step == study.fit.steps)
+            random = f", with random gaze {errors['random']:.2f} %"
+            bar.console.print(f"step {step:,}: validation error {usual:.2f} %{random}", highlight=False)
+        fabric.barrier()
+
+    def save(step: int) -> None:
+        if leader:
+            run.save(step, agent.state_dict(), learner.state(), {"best": best})
+        fabric.barrier()
+
+    batches = task.batches("train", batch_size=study.fit.batch_size, seed=options.seed, start=start)
+    here = f"--resume {run.folder}" if run else ""
+    try:
+        with bar:
+            fit(
+                learner,
+                batches,
+                steps=study.fit.steps,
+                start=start,
+                log=log,
+                log_every=study.fit.log_every,
+                # The evaluation comes first, so that the checkpoint of the same step knows its result.
+                hooks=[(study.fit.evaluate_every, look), (study.fit.save_every, save)],
+            )
+    except Interrupted as stopped:
+        save(stopped.done)
+        _tell(leader, f"stopped and saved. Go on with: python {sys.argv[0]} {here}")
+        return 130
+    except FloatingPointError as problem:
+        raise FloatingPointError(f"{problem}, in {run.folder if run else 'the run'}") from None
+    finally:
+        if run is not None and leader:
+            run.close()
+    if leader:
+        assert run is not None
+        _conclude(run, options)
+    return 0
+
+
+def _conclude(run: Any, options: Options) -> None:
+    """The test set, once, with the weights that were best in validation."""
+    from hardattn.evaluation import evaluate, rows
+
+    trained = load_trained(run.folder, options.data_dir)
+    table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
+    found = rows(table)
+    write_rows(found, str(run.folder / "test.json"))
+    shown = Table("gaze", "test error", "95 % interval", title=f"{trained.name}: test set, weights chosen in validation")
+    for row in found:
+        if row["metric"] == "error":
+            shown.add_row(row["name"], f"{row['value']:.2f} %", f"{row['low']:.2f} to {row['high']:.2f}")
+    console.print(shown)
+    console.print(
+        f"Look:    tensorboard --logdir {run.folder}\n"
+        f"Again:   python scripts/evaluate.py {run.folder}\n"
+        f"Draw:    python scripts/visualize.py {run.folder}",
+        highlight=False,
+    )
+
+
+def _estimator_variance(learner: Any, batch: Any) -> dict[str, float]:
+    """How noisy the policy's gradient is on one batch, if the agent has a policy that was drawn with the example's own noise."""
+    if "locator" not in learner.agent.separate or learner.agent.spec.glimpses < 2:
+        return {}
+    from hardattn.estimators import relative_variance
+    from hardattn.noise import fork
+
+    keys = [fork(batch.question.key, f"variance {i}") for i in range(ESTIMATOR_DRAWS)]
+    draws = [learner.gradient(batch._replace(question=batch.question._replace(key=key)), "locator") for key in keys]
+    variance = relative_variance(draws)[0].item()
+    return {"estimator/relative-variance": variance} if variance < float("inf") else {}
+
+
+def _fabric(make: Any, options: Options) -> Any:
+    """One process, or those that torchrun or `fabric run` have started."""
+    settings: dict[str, Any] = {"accelerator": options.device, "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1))}
+    if options.precision is not None:
+        settings["precision"] = options.precision
+    try:
+        fabric = make(**settings)
+    except Exception as problem:  # fabric has exceptions of its own for devices that are not there
+        raise ValueError(f"cannot use --device {options.device}{f' --precision {options.precision}' if options.precision else ''}: {problem}") from None
+    if "LT_CLI_USED" not in os.environ:
+        fabric.launch()
+    return fabric
+
+
+def _progress(leader: bool) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[error]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not leader,
+    )
+
+
+def _tell(leader: bool, text: str) -> None:
+    if leader:
+        console.print(text, highlight=False)
+
+
+def run_command() -> int:
+    return train(*parse(sys.argv[1:], list(STUDIES), "python scripts/train.py"))
+
+
+if __name__ == "__main__":
+    main(run_command)
