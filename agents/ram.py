@@ -34,8 +34,9 @@ from hardattn.estimators import (
 )
 from hardattn.noise import fork, normal, uniform
 
-Move = Callable[[int, Float[Tensor, "m b 2"]], Float[Tensor, "m b 2"]]
-"""From the number of the move (0 is the first) and the policy's mean to the place drawn, which may lie outside [-1, 1]."""
+Move = Callable[[int, Float[Tensor, "m b 2"], Float[Tensor, "m b 2"]], object]
+"""Is told the number of the move (0 is the first) and the policy's mean, and writes the place drawn into its third argument. A place may lie
+outside [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class RAMConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; found {getattr(self, name)!r}")
         if self.baseline == "leave-one-out" and self.rollouts < 2:
-            raise ValueError(f"baseline leave-one-out compares rollouts of one image: it needs rollouts >= 2, found {self.rollouts}")
+            raise ValueError(
+                f"baseline leave-one-out compares rollouts of one image: it needs rollouts >= 2, found {self.rollouts}"
+            )
 
     def build(self, spec: GlimpseSpec) -> "RAM":
         return RAM(spec, self)
@@ -101,11 +104,12 @@ class ReLUCore(nn.Module):
         self.input = nn.Linear(inputs, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
 
-    def step(self, g: Float[Tensor, "s g"], state: Tensor | None) -> tuple[Float[Tensor, "s d"], Tensor]:
-        h = self.input(g)
+    def step(self, g: Float[Tensor, "s g"], state: Tensor | None, out: Float[Tensor, "s d"]) -> Tensor:
+        """Writes h into `out` and returns the state."""
+        _linear(self.input, g, out)
         if state is not None:  # before the first glimpse the state is zero
-            h.addmm_(state, self.recurrent.weight.T)
-        return h.relu_(), h
+            out.addmm_(state, self.recurrent.weight.T)
+        return out.relu_()
 
 
 class LSTMCore(nn.Module):
@@ -115,9 +119,15 @@ class LSTMCore(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(inputs, hidden)
 
-    def step(self, g: Float[Tensor, "s g"], state: Any) -> tuple[Float[Tensor, "s d"], Any]:
+    def step(self, g: Float[Tensor, "s g"], state: Any, out: Float[Tensor, "s d"]) -> Any:
+        """Writes h into `out` and returns the state."""
         h, state = self.lstm(g[None], state)
-        return h[0], state
+        out.copy_(h[0])
+        return state
+
+
+def _linear(layer: nn.Linear, x: Float[Tensor, "s i"], out: Float[Tensor, "s o"]) -> None:
+    torch.addmm(layer.bias, x, layer.weight.T, out=out)
 
 
 class RAM(nn.Module):
@@ -145,7 +155,7 @@ class RAM(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """The hybrid loss; the reward of a rollout is computed from the same answers that cross-entropy is."""
         config, question, target = self.config, batch.question, batch.target
-        rollout = self.look_around(question, self._draw(question, config.rollouts), config.rollouts)
+        rollout = self.look_around(question, self._sample(fork(question.key, "gaze"), config.rollouts), config.rollouts)
         logits = self.classifier(rollout.hidden if self._every_answer else rollout.hidden[-1:])
         log_likelihood, correct = _judge(logits, target)
         nll = -(log_likelihood if config.supervise == "every" else log_likelihood[-1:]).mean()
@@ -159,7 +169,11 @@ class RAM(nn.Module):
             log_prob = gaussian_log_prob(rollout.drawn, rollout.mean, config.std)
             reinforce = score_function(log_prob, returns, subtracted)
             total = total + reinforce
-            terms |= {"reward": returns[0].mean(), "reinforce": reinforce, "advantage": (returns - subtracted).square().mean().sqrt()}
+            terms |= {
+                "reward": returns[0].mean(),
+                "reinforce": reinforce,
+                "advantage": (returns - subtracted).square().mean().sqrt(),
+            }
             if learned is not None:
                 regression = baseline_loss(learned, returns)
                 total = total + regression
@@ -214,18 +228,27 @@ class RAM(nn.Module):
         return Rollout(hidden, gaze, self.locator(hidden[:-1].detach()), drawn)
 
     def _act(self, question: Glimpsed, move: Move, rollouts: int) -> tuple[Steps, Float[Tensor, "t-1 m b 2"]]:
-        gaze = question.gaze.clamp(-1, 1).expand(rollouts, -1, -1)
-        state, record, draws = None, [], []
-        for i in range(self.spec.glimpses):
-            seen, place = question.look(gaze).flatten(-3).flatten(0, 1), gaze.flatten(0, 1)
-            encoded = torch.cat([self.what(seen), self.where(place)], dim=-1).relu_()
-            joined = self.join(encoded).relu_()
-            h, state = self.core.step(joined, state)
-            record.append((seen, place, encoded, joined, h))
-            if i + 1 < self.spec.glimpses:
-                draws.append(move(i, self.locator(h).unflatten(0, (rollouts, -1))))
-                gaze = draws[-1].clamp(-1, 1)
-        return Steps(*(torch.stack(x) for x in zip(*record))), torch.stack(draws) if draws else gaze.new_zeros((0, *gaze.shape))
+        """The loop everything waits for: it writes into memory taken once."""
+        config, spec = self.config, self.spec
+        first = question.gaze.expand(rollouts, -1, -1)
+        rows = (spec.glimpses, rollouts * len(question.gaze))
+        widths = (spec.glimpse_size, 2, 2 * config.features, config.hidden, config.hidden)
+        steps = Steps(*(first.new_empty((*rows, width)) for width in widths))
+        gazes = steps.gaze.view(spec.glimpses, *first.shape)
+        drawn = first.new_empty((spec.glimpses - 1, *first.shape))
+        torch.clamp(first, -1, 1, out=gazes[0])
+        state = None
+        for i, (seen, place, encoded, joined, hidden) in enumerate(zip(*steps)):
+            seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
+            what, where = encoded.split(config.features, dim=-1)
+            _linear(self.what, seen, what)
+            _linear(self.where, place, where)
+            _linear(self.join, encoded.relu_(), joined)
+            state = self.core.step(joined.relu_(), state, hidden)
+            if i < len(drawn):
+                move(i, self.locator(hidden).view_as(first), drawn[i])
+                torch.clamp(drawn[i], -1, 1, out=gazes[i + 1])
+        return steps, drawn
 
     def _differentiate(self, steps: Steps) -> Float[Tensor, "t s d"]:
         """The hidden states with their gradient in the glimpse network and the core."""
@@ -236,26 +259,25 @@ class RAM(nn.Module):
         encoded = torch.cat([self.what(steps.seen), self.where(steps.gaze)], dim=-1).relu()
         return self.core.lstm(self.join(encoded).relu())[0]
 
-    def _draw(self, question: Glimpsed, rollouts: int) -> Move:
-        noise = _paths(normal, fork(question.key, "gaze"), self.spec.glimpses - 1, rollouts)
-        return lambda i, mean: mean + self.config.std * noise[i]
+    def _sample(self, key: Tensor, rollouts: int) -> Move:
+        noise = _paths(normal, key, self.spec.glimpses - 1, rollouts) * self.config.std
+        return lambda i, mean, out: torch.add(mean, noise[i], out=out)
 
     def _mover(self, question: Glimpsed, how: str, seed: int) -> Move:
         moves = self.spec.glimpses - 1
         key = fork(question.key, f"answer {seed}")
         if how == "mean":
-            return lambda i, mean: mean
+            return _greedy
         if how in ("sampled", "averaged"):
-            noise = _paths(normal, key, moves, self.averaged_over if how == "averaged" else 1)
-            return lambda i, mean: mean + self.config.std * noise[i]
+            return self._sample(key, self.averaged_over if how == "averaged" else 1)
         if how == "random":
             places = 2 * _paths(uniform, key, moves, 1) - 1
-            return lambda i, mean: places[i]
+            return lambda i, mean, out: out.copy_(places[i])
         if how == "centre":
-            return lambda i, mean: torch.zeros_like(mean)
+            return lambda i, mean, out: out.zero_()
         if how == "raster":
             grid = raster(moves).to(question.gaze)
-            return lambda i, mean: grid[i].expand_as(mean)
+            return lambda i, mean, out: out.copy_(grid[i])
         raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
 
     @property
@@ -272,8 +294,12 @@ class RAM(nn.Module):
 
     @torch.no_grad()
     def _greedy_returns(self, batch: Batch) -> Float[Tensor, "moves b"]:
-        hidden = self.look_around(batch.question, lambda i, mean: mean).hidden
+        hidden = self.look_around(batch.question, _greedy).hidden
         return self._returns(*_judge(self.classifier(hidden), batch.target))[:, 0]
+
+
+def _greedy(i: int, mean: Tensor, out: Tensor) -> None:
+    out.copy_(mean)
 
 
 def raster(count: int) -> Float[Tensor, "{count} 2"]:

@@ -76,8 +76,12 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     header = 4 + 4 * len(shape)
     expected = header + torch.Size(shape).numel()
     if len(data) != expected:
-        raise ValueError(f"{path} should have {expected:,} bytes and has {len(data):,}: it is truncated or not MNIST. Copy it again")
+        raise ValueError(
+            f"{path} should have {expected:,} bytes and has {len(data):,}: it is truncated or not MNIST. Copy it again"
+        )
     magic = struct.unpack(f">{1 + len(shape)}I", data[:header])
     if magic != (0x0800 + len(shape), *shape):
-        raise ValueError(f"{path} does not begin as MNIST's {path.name} does: expected sizes {shape}, found {magic[1:]}. Copy it again")
+        raise ValueError(
+            f"{path} does not begin as MNIST's {path.name} does: expected sizes {shape}, found {magic[1:]}. Copy it again"
+        )
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header).view(shape)

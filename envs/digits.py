@@ -148,5 +148,3 @@ class Digits:
 @lru_cache(maxsize=4)
 def _order(seed: int, number: int, count: int) -> Int[Tensor, " count"]:
     return permutation(seed, f"train order {number}", count)
-
-

@@ -25,7 +25,9 @@ class Canvas:
     piece: int = 8
     """Side of a piece in pixels."""
 
-    def draw(self, pixels: Float[Tensor, "n c h w"], chosen: Int[Tensor, " b"], key: Int[Tensor, " b"]) -> Float[Tensor, "b c y x"]:
+    def draw(
+        self, pixels: Float[Tensor, "n c h w"], chosen: Int[Tensor, " b"], key: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c y x"]:
         """Scenes with image `chosen` of `pixels` on a canvas; every scene's random numbers come from its own `key`.
 
         Raises:
@@ -46,7 +48,9 @@ class Canvas:
             # Any image of the split but the scene's own.
             others = (chosen[:, None] + 1 + numbers(self.pieces, n - 1)) % n
             side = (self.piece, self.piece)
-            cut = _blocks(others, (numbers(self.pieces, h - self.piece + 1), numbers(self.pieces, w - self.piece + 1)), (c, h, w), side)
+            cut = _blocks(
+                others, (numbers(self.pieces, h - self.piece + 1), numbers(self.pieces, w - self.piece + 1)), (c, h, w), side
+            )
             to = (numbers(self.pieces, self.height - self.piece + 1), numbers(self.pieces, self.width - self.piece + 1))
             paste = _blocks(torch.arange(b, device=key.device)[:, None], to, canvas.shape[1:], side)
             canvas.view(-1).index_add_(0, paste.reshape(-1), pixels.view(-1)[cut].reshape(-1))

@@ -49,9 +49,9 @@ def gaussian_log_prob(
     Pass what was drawn, not what the environment made of it: a clamped gaze no longer has this density, and its gradient would be
     that of another policy.
     """
-    std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
+    log_std = math.log(std) if isinstance(std, float) else std.log()
     z = (sample.detach() - mean) / std
-    return (-0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+    return (z.square() * -0.5 - (log_std + 0.5 * math.log(2 * math.pi))).sum(-1)
 
 
 def gaussian_entropy(std: float, dimensions: int) -> float:

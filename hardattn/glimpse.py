@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+
 class SummedAreaTable(NamedTuple):
     """What `retina` reads of a batch of images."""
 
@@ -34,10 +35,11 @@ def summed_area_table(image: Float[Tensor, "b c h w"], *, block: int) -> SummedA
     that of float32 itself for blocks up to 8.
     """
     fraction_bits = 30 - math.ceil(2 * math.log2(block))
-    exponent = image.abs().amax((1, 2, 3)).frexp().exponent - fraction_bits  # pixels are smaller than 2^(exponent + fraction_bits)
+    # Pixels are smaller than 2^(exponent + fraction_bits). Below 2^-126 a unit could not be divided by.
+    exponent = (image.abs().amax((1, 2, 3)).frexp().exponent - fraction_bits).clamp_(min=-126)
     unit = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
     fixed = (image / unit[:, None, None, None]).round_().int()
-    return SummedAreaTable(F.pad(fixed, (1, 0, 1, 0)).cumsum_(-1).cumsum_(-2), unit)
+    return SummedAreaTable(F.pad(fixed, (1, 0, 1, 0)).contiguous().cumsum_(-1).cumsum_(-2), unit)
 
 
 def window_corners(
@@ -55,7 +57,7 @@ def window_corners(
         (left, top) of every window, rounded half up; negative, or beyond the image, where a window hangs over the border.
     """
     scale, corner = _geometry(size, reach, widths, gaze.device)
-    return torch.addcmul(corner, gaze.detach().double()[..., None, :], scale).floor_().long()
+    return (gaze.detach()[..., None, :] * scale + corner).floor_().long()
 
 
 @lru_cache
@@ -102,12 +104,12 @@ def retina(
     b, c, rows, columns = table.sums.shape
     widths = tuple(side * zoom**i for i in range(scales))
     corner = window_corners(gaze, size=(rows - 1, columns - 1), reach=reach, widths=widths)
-    steps, limits, strides, plane, area = _blocks(side, scales, zoom, (b, c, rows, columns), gaze.device)
+    steps, zero, limits, strides, plane, area = _blocks(side, scales, zoom, (b, c, rows, columns), gaze.device)
     # Edges of the blocks, first in pixels and then as parts of a flat index. Clamping them to the image is the zero padding.
-    edges = (corner[..., None] + steps).clamp_(min=0).minimum(limits).mul_(strides)
+    edges = (corner[..., None] + steps).clamp_(zero, limits).mul_(strides)
     x, y = edges[..., 0, :], edges[..., 1, :]  # [*r, b, k, g + 1] each
     index = (y[..., None, :] + plane)[..., None] + x[..., None, None, :]  # [*r, b, k, c, g + 1, g + 1]
-    corners = table.sums.view(-1).index_select(0, index.view(-1)).view(index.shape)
+    corners = table.sums.view(-1).index_select(0, index.reshape(-1)).view(index.shape)
     strips = corners[..., 1:, :] - corners[..., :-1, :]
     sums = strips[..., 1:] - strips[..., :-1]
     return (sums * (table.unit[:, None] / area)[:, :, None, None, None]).flatten(-4, -3)
@@ -126,7 +128,7 @@ def _blocks(side: int, scales: int, zoom: int, shape: tuple[int, int, int, int],
     limits = torch.tensor([[columns - 1], [rows - 1]], device=device)
     strides = torch.tensor([[1], [columns]], device=device)
     plane = torch.arange(b * c, device=device).view(b, 1, c, 1) * (rows * columns)
-    return steps, limits, strides, plane, factors.float() ** 2
+    return steps, torch.zeros_like(limits), limits, strides, plane, factors.float() ** 2
 
 
 def max_retina(

@@ -60,7 +60,7 @@ def keys(seed: int, stream: str, index: Int[Tensor, "*a"]) -> Int[Tensor, "*a"]:
 
 def fork(key: Int[Tensor, "*a"], stream: str) -> Int[Tensor, "*a"]:
     """A new key for every key: an independent stream for another use of the same example."""
-    return mix(key ^ _root(0, stream))
+    return key ^ _root(0, stream)  # `bits` mixes; streams that begin at unrelated places do not meet
 
 
 def bits(key: Int[Tensor, "*a"], count: int) -> Int[Tensor, "*a {count}"]:

@@ -32,6 +32,8 @@ def rank_slice(batch_size: int) -> slice:
     """
     rank, size = world()
     if batch_size % size:
-        raise ValueError(f"a global batch of {batch_size} cannot be shared evenly by {size} processes: make it a multiple of {size}")
+        raise ValueError(
+            f"a global batch of {batch_size} cannot be shared evenly by {size} processes: make it a multiple of {size}"
+        )
     share = batch_size // size
     return slice(rank * share, (rank + 1) * share)

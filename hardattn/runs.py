@@ -51,7 +51,9 @@ class Run:
                     raise ValueError(f"{folder} is in the way: choose another folder with --runs-dir") from None
                 number += 1
             except OSError as problem:
-                raise ValueError(f"cannot make a folder for the run at {folder}: {problem.strerror}. Choose another with --runs-dir") from None
+                raise ValueError(
+                    f"cannot make a folder for the run at {folder}: {problem.strerror}. Choose another with --runs-dir"
+                ) from None
         run = cls(folder)
         write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         return run
@@ -127,7 +129,9 @@ class Run:
         """Complete checkpoints, oldest first."""
         return sorted((self.folder / "checkpoints").glob(f"{STEP}*"))
 
-    def save(self, step: int, weights: dict[str, Tensor], optimizer: dict[str, Any], progress: dict[str, Any], keep: int = 2) -> None:
+    def save(
+        self, step: int, weights: dict[str, Tensor], optimizer: dict[str, Any], progress: dict[str, Any], keep: int = 2
+    ) -> None:
         """Save a checkpoint, whole or not at all, and drop all but the last `keep`.
 
         Raises:

@@ -1,2 +1,5 @@
 """The pictures of a glimpse agent, for TensorBoard and for files."""
-def draw(*a, **k): pass
+
+
+def draw(*a, **k):
+    pass

@@ -139,7 +139,9 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
             raise ValueError(f"expected a run or a .safetensors file at {path}, found a folder without config.json")
         path = path / "best.safetensors"
         if not path.exists():
-            raise ValueError(f"the run {path.parent} has no best.safetensors yet: it comes with the first evaluation. Let the run go on")
+            raise ValueError(
+                f"the run {path.parent} has no best.safetensors yet: it comes with the first evaluation. Let the run go on"
+            )
     weights, config = load_weights(path)
     if not config:
         raise ValueError(f"{path} says nothing about its configuration: expected weights that a run or weights/ holds")
@@ -154,5 +156,3 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
 def describe(name: str, seed: int, study: Study) -> dict[str, Any]:
     """What weights say of themselves."""
     return {"name": name, "seed": seed, "study": study.to_json(), "torch": torch.__version__}
-
-

@@ -41,7 +41,9 @@ class Options:
     """As lightning-fabric names it: 32-true, bf16-mixed, ... Default: 32-true."""
 
 
-def parse(arguments: Sequence[str], names: Sequence[str], program: str, prefix: str = "", default: str | None = None) -> tuple[str, Options]:
+def parse(
+    arguments: Sequence[str], names: Sequence[str], program: str, prefix: str = "", default: str | None = None
+) -> tuple[str, Options]:
     """The study's name and the options. The name comes first and chooses the defaults of everything else.
 
     Args:
@@ -62,7 +64,10 @@ def parse(arguments: Sequence[str], names: Sequence[str], program: str, prefix: 
     if folder is None:
         name = prefix + (named or default or "")
         return name, tyro.cli(
-            tyro.conf.AvoidSubcommands[Options], prog=f"{program} {name.removeprefix(prefix)}", default=Options(STUDIES[name]), args=rest
+            tyro.conf.AvoidSubcommands[Options],
+            prog=f"{program} {name.removeprefix(prefix)}",
+            default=Options(STUDIES[name]),
+            args=rest,
         )
     from hardattn.runs import Run
 
@@ -140,7 +145,9 @@ def train(name: str, options: Options) -> int:
             learner.load(weights, state)
             start, best = progress["step"], progress["best"]
         if start >= study.fit.steps:
-            _tell(leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. Ask for more with a new run")
+            _tell(
+                leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. Ask for more with a new run"
+            )
             return 0
         if leader:
             run.rewind(start)
@@ -156,7 +163,9 @@ def train(name: str, options: Options) -> int:
     def log(step: int, numbers: dict[str, float]) -> None:
         if leader:
             run.log(step, numbers)
-        bar.update(line, completed=step, rate=f"{numbers['speed/examples']:,.0f} images/s", error=f"error {numbers['error']:.1f} %")
+        bar.update(
+            line, completed=step, rate=f"{numbers['speed/examples']:,.0f} images/s", error=f"error {numbers['error']:.1f} %"
+        )
 
     def look(step: int) -> None:
         nonlocal best
@@ -164,7 +173,10 @@ def train(name: str, options: Options) -> int:
         if leader:
             from hardattn.evaluation import answer_all
 
-            errors = {how: float(answer_all(agent, task, "validation", how).scores["error"].mean()) for how in agent.hows[:1] + ("random",)}
+            errors = {
+                how: float(answer_all(agent, task, "validation", how).scores["error"].mean())
+                for how in agent.hows[:1] + ("random",)
+            }
             usual = errors[agent.hows[0]]
             if usual < best:
                 best = usual
@@ -251,7 +263,9 @@ def _fabric(make: Any, options: Options) -> Any:
     try:
         fabric = make(**settings)
     except Exception as problem:  # fabric has exceptions of its own for devices that are not there
-        raise ValueError(f"cannot use --device {options.device}{f' --precision {options.precision}' if options.precision else ''}: {problem}") from None
+        raise ValueError(
+            f"cannot use --device {options.device}{f' --precision {options.precision}' if options.precision else ''}: {problem}"
+        ) from None
     if "LT_CLI_USED" not in os.environ:
         fabric.launch()
     return fabric
