@@ -227,7 +227,7 @@ class RAM(nn.Module):
         hidden, gaze = hidden.unflatten(1, rows[1:]), steps.gaze.unflatten(1, rows[1:])
         return Rollout(hidden, gaze, self.locator(hidden[:-1].detach()), drawn)
 
-    def _act(self, question: Glimpsed, move: Move, rollouts: int) -> tuple[Steps, Float[Tensor, "t-1 m b 2"]]:
+    def _act(self, question: Glimpsed, move: Move, rollouts: int) -> tuple[Steps, Float[Tensor, "moves m b 2"]]:
         """The loop everything waits for: it writes into memory taken once."""
         config, spec = self.config, self.spec
         first = question.gaze.expand(rollouts, -1, -1)

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -71,8 +72,9 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
             f"expected MNIST at {path} (or {zipped.name}), found no such file. Put the four files of MNIST into "
             f"{path.parent}, or say where the folder that holds MNIST/raw is: --data-dir FOLDER"
         ) from None
-    except (OSError, EOFError) as problem:
-        raise ValueError(f"cannot read {path}: {problem}. Copy the file again") from None
+    except (OSError, EOFError, zlib.error) as problem:
+        found = path if path.exists() else zipped
+        raise ValueError(f"cannot read {found}: {problem}. Copy the file again") from None
     header = 4 + 4 * len(shape)
     expected = header + torch.Size(shape).numel()
     if len(data) != expected:

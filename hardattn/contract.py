@@ -92,6 +92,7 @@ class Glimpsed(Protocol):
         ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """Something to be read, with the answer key."""
 
@@ -106,6 +107,7 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Something that chooses what to read. In practice an `nn.Module` whose `forward` is `loss`."""
 

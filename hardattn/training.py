@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from hardattn.contract import Batch
 from hardattn.learner import means
 
 
+@runtime_checkable
 class Updates(Protocol):
     """Anything that learns from batches: `hardattn.learner.Learner`, or a system with a rule of its own."""
 

@@ -1,5 +1,96 @@
-"""The pictures of a glimpse agent, for TensorBoard and for files."""
+"""The pictures of a glimpse agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hardattn import figures
+from hardattn.contract import Answer, Batch
+from hardattn.evaluation import Estimate, answer_all, first_scenes, interval
+
+SCENES = 6
+"""A fixed handful, always the first of the validation set, so that one sees the gaze change."""
+HEAT_SCENES = 1000
+"""Scenes behind a heat map."""
 
 
-def draw(*a, **k):
-    pass
+class Drawn(NamedTuple):
+    """The pictures of one moment, by name."""
+
+    still: dict[str, Any]
+    moving: dict[str, list[Any]]
+
+
+def looks_of(batch: Batch, answer: Answer) -> figures.Looks:
+    """What an agent looked at, ready to be drawn."""
+    trace = answer.trace
+    assert trace.gaze is not None
+    glimpses = batch.question.look(trace.gaze.transpose(0, 1)).transpose(0, 1)
+    return figures.Looks(batch.question.image, glimpses, trace.gaze, batch.question.eye, trace.belief, batch.target)
+
+
+@torch.inference_mode()
+def glimpse_pictures(
+    agent: Any, task: Any, *, split: str = "validation", how: str = "mean", title: str = "", moving: bool = True
+) -> Drawn:
+    """Paths with what the retina saw and the belief, what was seen put back on the canvas, a heat map of fixations, and an animation."""
+    many = first_scenes(task, split, HEAT_SCENES)
+    few = Batch(*(_first(part, _spread(many, task)) for part in many))
+    looks = looks_of(few, agent.answer(few.question, how))
+    everywhere = looks_of(many, agent.answer(many.question, how))
+    still = {
+        "glimpses": figures.glimpse_paths(looks, title=title),
+        "seen": figures.reconstructions(looks, title=title),
+        "fixations": figures.heat_map(
+            everywhere.images, everywhere.gaze, reach=everywhere.eye.reach, per_glimpse=True, title=title
+        ),
+    }
+    return Drawn(still, {"animation": figures.animate(looks)} if moving else {})
+
+
+def _spread(batch: Batch, task: Any) -> torch.Tensor:
+    """The numbers of a handful of scenes with different source images: the frozen views of one image follow one another."""
+    step = max(1, min(getattr(task, "views", 1), len(batch.target) // SCENES))
+    return torch.arange(0, min(len(batch.target), SCENES * step), step)
+
+
+def _first(part: Any, index: torch.Tensor) -> Any:
+    """A batch's tensors, however deep, at `index`."""
+    if isinstance(part, torch.Tensor):
+        return part[index]
+    if isinstance(part, tuple) and hasattr(part, "_fields") and any(isinstance(x, torch.Tensor | tuple) for x in part):
+        return type(part)(*(_first(x, index) for x in part))
+    return part
+
+
+def draw(run: Any, agent: Any, task: Any, step: int, *, final: bool) -> None:
+    """The pictures of one evaluation into TensorBoard; the animation, which takes longest, at the end only."""
+    drawn = glimpse_pictures(agent, task, title=f"after {step:,} steps", moving=final)
+    for name, picture in drawn.still.items():
+        figures.add_figure(run.board, name, picture, step)
+    for name, frames in drawn.moving.items():
+        figures.add_animation(run.board, name, frames, step)
+    run.board.flush()
+
+
+def policies(agent: Any, task: Any, split: str) -> Any:
+    """Bars: the error of every way of looking."""
+    bars = []
+    for how in agent.hows:
+        values = answer_all(agent, task, split, how).scores["error"]
+        estimate: Estimate = interval(values, group=getattr(task, "views", 1))
+        bars.append(figures.Bar(how, *estimate))
+    return figures.error_bars(bars, title=f"error on the {split} set, by gaze")
+
+
+def save(drawn: Drawn, folder: Path) -> list[Path]:
+    """PNG and GIF files; returns where they are."""
+    paths = []
+    for name, picture in drawn.still.items():
+        paths.append(folder / f"{name}.png")
+        figures.save_png(paths[-1], picture)
+    for name, frames in drawn.moving.items():
+        paths.append(folder / f"{name}.gif")
+        figures.save_gif(paths[-1], frames)
+    return paths

@@ -1,0 +1,38 @@
+"""Pictures of attention: where it looked, what it saw, what it then believed.
+
+Every figure is an array [height, width, 3] of bytes, so that it can go to a file or to TensorBoard alike; an animation is a
+list of them. Figures take tensors, not tasks: `Looks` gathers what was looked at. A glimpse task and a hard agent give
+
+    trace = agent.answer(question).trace
+    glimpses = question.look(trace.gaze.transpose(0, 1)).transpose(0, 1)
+    looks = Looks(question.image, glimpses, trace.gaze, question.eye, trace.belief, target)
+    save_png(path, glimpse_paths(looks))
+"""
+
+from hardattn.figures.animation import animate
+from hardattn.figures.charts import Bar, Curve, error_bars, learning_curves
+from hardattn.figures.files import add_animation, add_figure, gif_bytes, png_bytes, save_gif, save_png
+from hardattn.figures.heat import density, heat_map
+from hardattn.figures.seen import Looks, Seen, reconstruct
+from hardattn.figures.sheets import glimpse_paths, reconstructions
+
+__all__ = [
+    "Bar",
+    "Curve",
+    "Looks",
+    "Seen",
+    "add_animation",
+    "add_figure",
+    "animate",
+    "density",
+    "error_bars",
+    "gif_bytes",
+    "glimpse_paths",
+    "heat_map",
+    "learning_curves",
+    "png_bytes",
+    "reconstruct",
+    "reconstructions",
+    "save_gif",
+    "save_png",
+]

@@ -1,0 +1,325 @@
+"""Speed, always as ratios measured side by side in one run: `python scripts/benchmark.py [NAME ...] [--peers DIR]`.
+
+Run it on a machine that does nothing else. A ratio is the median over rounds, in each of which both sides are timed in turn.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from hardattn.evaluation import Row
+from scripts.cli import main, write_rows
+from scripts.studies import STUDIES
+
+ROUNDS = 9
+SECONDS = 0.5
+"""What one side of a round takes, about."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Two things to time. The ratio is ours divided by theirs: in time per call if `bar` is a ceiling, in calls per time if it is a floor."""
+
+    sentence: str
+    sides: Callable[["Options"], tuple[Callable[[], Any], Callable[[], Any]]]
+    """Makes (ours, theirs), which do equal work when called."""
+    faster_is_more: bool = False
+    """Whether the ratio says how many times faster ours is, rather than how many times longer it takes."""
+    threads: int = 1
+    peer: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure speed against references: matrix products alone, loops over a batch, and, with --peers, other projects."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """What to measure. Default: everything that needs no peer, and the peers if --peers is given."""
+    peers: Path | None = None
+    """A folder of other projects' checkouts: recurrent-visual-attention (kevinzakka's). ap_gym must be installed: pip install -e '.[peers]'."""
+    data_dir: Path = Path("data")
+    """The folder that holds MNIST/raw; without it, the benchmarks run on random images."""
+    json: str | None = None
+    """Write the rows as JSON to this file; "-" for standard output."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in BENCHMARKS]
+        if unknown:
+            raise ValueError(f"expected names among {', '.join(BENCHMARKS)}; found {', '.join(unknown)}")
+        if self.peers is None and any(BENCHMARKS[name].peer for name in self.names):
+            raise ValueError("a comparison with another project needs its checkout: --peers DIR")
+        if self.peers is not None and not self.peers.is_dir():
+            raise ValueError(f"expected a folder of checkouts at {self.peers}, found none")
+
+
+# Ours
+
+
+def _scenes(name: str, count: int) -> tuple[Any, Any]:
+    """A RAM as published, and a batch of its size: noise will do, for no step depends on what is seen."""
+    from envs.glimpse import ask
+    from hardattn.contract import Batch, GlimpseSpec
+    from hardattn.noise import keys
+
+    study = STUDIES[name]
+    task = study.task
+    spec = GlimpseSpec(1, task.height, task.width, 10, task.scales, task.side, task.glimpses)
+    agent = study.agent.build(spec)
+    image, gaze = torch.rand(count, 1, task.height, task.width), torch.rand(count, 2) * 2 - 1
+    key = keys(0, "benchmark", torch.arange(count))
+    return agent, lambda: Batch(ask(image, gaze, key, task.eye), torch.randint(10, (count,)))
+
+
+def _training_step(name: str, batch_size: int = 128) -> Callable[[], Any]:
+    """One update with everything that belongs to it: the summed-area table of new images, loss, gradient, clipping, optimiser."""
+    from hardattn.learner import Learner
+
+    agent, batch = _scenes(name, batch_size)
+    learner = Learner(agent, STUDIES[name].learner, 10**9)
+    step = iter(range(10**9))
+    return lambda: learner.update(batch(), next(step))
+
+
+def _matrix_products(name: str, batch_size: int = 128) -> Callable[[], Any]:
+    """The products that a training step cannot do without: those of its linear layers, forward, for the weights and for the inputs."""
+    agent, _ = _scenes(name, 1)
+    glimpses = STUDIES[name].task.glimpses
+    layers = [m for m in agent.modules() if isinstance(m, torch.nn.Linear)]
+    every = [m for m in layers if m is not agent.classifier]
+    work = [
+        (torch.rand(batch_size, m.in_features), torch.rand_like(m.weight), torch.rand(batch_size, m.out_features))
+        for m in every
+    ]
+    last = agent.classifier
+    once = (torch.rand(batch_size, last.in_features), torch.rand_like(last.weight), torch.rand(batch_size, last.out_features))
+
+    def run() -> None:
+        for _ in range(glimpses):
+            for x, w, _g in work:
+                torch.mm(x, w.T)
+        for x, w, g in [once]:
+            torch.mm(x, w.T), torch.mm(g.T, x), torch.mm(g, w)
+        for _ in range(glimpses):
+            for x, w, g in work:
+                torch.mm(g.T, x), torch.mm(g, w)
+
+    return run
+
+
+def _step_against_products(name: str) -> Callable[[Options], tuple[Callable[[], Any], Callable[[], Any]]]:
+    return lambda options: (_training_step(name), _matrix_products(name))
+
+
+def _retina(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A look of 128 images at 60 x 60, 3 scales: ours with its share of the table (8 looks use one), against a loop over the images."""
+    from hardattn.glimpse import retina, summed_area_table, window_corners
+
+    image, gaze = torch.rand(128, 1, 60, 60), torch.rand(128, 2) * 2 - 1
+    reach, side, scales = (24.0, 24.0), 12, 3
+
+    def ours() -> None:
+        table = summed_area_table(image, block=4)
+        for _ in range(8):
+            retina(table, gaze, side=side, scales=scales, reach=reach)
+
+    def loop() -> None:
+        for _ in range(8):
+            padded = torch.nn.functional.pad(image, (60, 60, 60, 60))
+            corners = window_corners(gaze, size=(60, 60), reach=reach, widths=(12, 24, 48)).tolist()
+            glimpses = []
+            for picture, windows in zip(padded, corners):
+                patches = []
+                for i, (left, top) in enumerate(windows):
+                    width = side * 2**i
+                    patch = picture[:, top + 60 : top + 60 + width, left + 60 : left + 60 + width]
+                    patches.append(torch.nn.functional.avg_pool2d(patch, 2**i))
+                glimpses.append(torch.cat(patches))
+            torch.stack(glimpses)
+
+    return ours, loop
+
+
+def _vector_env(options: Options, count: int) -> Callable[[], Any]:
+    """Steps of our native vector environment on MNIST, 16 glimpses of 5 x 5, actions drawn beforehand."""
+    from envs.digits import DigitsConfig
+    from envs.vector import GlimpseVectorEnv
+
+    task = DigitsConfig(source="mnist", height=28, width=28, positions=1, glimpses=16, side=5, scales=1)
+    env = GlimpseVectorEnv(num_envs=count, task=task, data_dir=options.data_dir)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    action = env.action_space.sample()
+    return lambda: env.step(action)
+
+
+def _env_steps(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    return _vector_env(options, 256), _ap_gym(options, 256)
+
+
+# Theirs
+
+
+def _ap_gym(options: Options, count: int) -> Callable[[], Any]:
+    """ap_gym's MNIST environment with its own settings (16 steps, 5 x 5), given the MNIST files that are here."""
+    try:
+        from ap_gym.envs.image import ImageClassificationDataset, ImagePerceptionConfig
+        from ap_gym.envs.image_classification import ImageClassificationVectorEnv
+    except ImportError as problem:
+        raise ValueError(f"ap_gym is not installed ({problem}): pip install -e '.[peers]'") from None
+    from envs.data import mnist
+
+    images = mnist(options.data_dir)["train"]
+    pixels, labels = images.pixels[:, 0, :, :, None].numpy(), images.labels.numpy()
+
+    class Local(ImageClassificationDataset):
+        def _get_num_classes(self) -> int:
+            return 10
+
+        def _get_num_channels(self) -> int:
+            return 1
+
+        def _get_length(self) -> int:
+            return len(labels)
+
+        def _get_data_point(self, idx: int) -> Any:
+            return pixels[idx], labels[idx]
+
+        def load(self) -> None:
+            pass
+
+    env = ImageClassificationVectorEnv(count, ImagePerceptionConfig(dataset=Local()))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    action = env.action_space.sample()
+    return lambda: env.step(action)
+
+
+def _peer_epoch(options: Options, name: str, batches: int) -> Callable[[], Any]:
+    """`batches` updates by the trainer of recurrent-visual-attention, unchanged, at the sizes of study `name`."""
+    assert options.peers is not None
+    checkout = options.peers / "recurrent-visual-attention"
+    if not (checkout / "trainer.py").exists():
+        raise ValueError(
+            f"expected a checkout of kevinzakka/recurrent-visual-attention at {checkout}, found no trainer.py in it"
+        )
+    import contextlib
+    import io
+    from types import ModuleType, SimpleNamespace
+
+    # It imports a logger that no longer installs; its use is switched off below.
+    logger: Any = ModuleType("tensorboard_logger")
+    logger.configure = logger.log_value = lambda *arguments: None
+    sys.modules.setdefault("tensorboard_logger", logger)
+    sys.path.insert(0, str(checkout))
+    try:
+        from trainer import Trainer  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(checkout))
+    task = STUDIES[name].task
+    data = torch.utils.data.TensorDataset(
+        torch.rand(128 * batches, 1, task.height, task.width), torch.randint(10, (128 * batches,))
+    )
+    loader = torch.utils.data.DataLoader(data, batch_size=128, shuffle=True)
+    loader.sampler.indices = range(len(data))  # type: ignore[attr-defined]
+    config = SimpleNamespace(
+        use_gpu=False, is_train=True, patch_size=task.side, glimpse_scale=2, num_patches=task.scales, loc_hidden=128, glimpse_hidden=128,
+        num_glimpses=task.glimpses, hidden_size=256, std=0.05, M=1, batch_size=128, init_lr=3e-4, momentum=0.5, epochs=1, lr_patience=20,
+        train_patience=50, use_tensorboard=False, resume=False, print_freq=10, plot_freq=10**9, best=True, ckpt_dir="/tmp", logs_dir="/tmp",
+        data_dir="/tmp", plot_dir="/tmp", show_progress=False, random_seed=0,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        trainer = Trainer(config, (loader, loader))
+
+    def run() -> None:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            trainer.train_one_epoch(1)
+
+    return run
+
+
+def _training_against_peer(name: str) -> Callable[[Options], tuple[Callable[[], Any], Callable[[], Any]]]:
+    def sides(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        batches = 8
+        step = _training_step(name)
+        return lambda: [step() for _ in range(batches)], _peer_epoch(options, name, batches)
+
+    return sides
+
+
+_STEP = "RAM training step ÷ the matrix products of its linear layers"
+
+BENCHMARKS = {
+    "ram-step-28": Benchmark(f"{_STEP}, 28 x 28, 6 glimpses", _step_against_products("ram-mnist")),
+    "ram-step-60": Benchmark(f"{_STEP}, 60 x 60, 3 scales, 8 glimpses", _step_against_products("ram-translated-60")),
+    "ram-step-100": Benchmark(f"{_STEP}, 100 x 100, 4 scales, 8 glimpses", _step_against_products("ram-cluttered-100")),
+    "ram-step-28-two-threads": Benchmark(
+        "as ram-step-28, two threads on both sides", _step_against_products("ram-mnist"), threads=2
+    ),
+    "ram-step-60-two-threads": Benchmark("as ram-step-60, two threads", _step_against_products("ram-translated-60"), threads=2),
+    "retina": Benchmark(
+        "retina, times as fast as a loop over the images; 128 of 60 x 60, 3 scales", _retina, faster_is_more=True
+    ),
+    "env-steps": Benchmark(
+        "environment steps/s, native vector of 256, times ap_gym's MNIST", _env_steps, faster_is_more=True, peer=True
+    ),
+    "peer-28": Benchmark(
+        "training images/s, times recurrent-visual-attention's, 28 x 28",
+        _training_against_peer("ram-mnist"),
+        faster_is_more=True,
+        peer=True,
+    ),
+    "peer-100": Benchmark(
+        "training images/s, times recurrent-visual-attention's, 100 x 100, 4 scales",
+        _training_against_peer("ram-cluttered-100"),
+        faster_is_more=True,
+        peer=True,
+    ),
+}
+
+
+def measure(benchmark: Benchmark, options: Options) -> Iterator[float]:
+    """The ratio of every round."""
+    torch.set_num_threads(benchmark.threads)
+    torch.manual_seed(0)
+    sides = benchmark.sides(options)
+    calls = [max(1, round(SECONDS / _seconds(side, 1))) for side in sides for _ in [_seconds(side, 3)]]
+    for _ in range(ROUNDS):
+        ours, theirs = (_seconds(side, count) / count for side, count in zip(sides, calls))
+        yield theirs / ours if benchmark.faster_is_more else ours / theirs
+
+
+def _seconds(work: Callable[[], Any], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return time.perf_counter() - began
+
+
+def run_command() -> int:
+    options = tyro.cli(Options, prog="python scripts/benchmark.py")
+    names = options.names or [name for name, b in BENCHMARKS.items() if options.peers is not None or not b.peer]
+    console, rows = Console(stderr=options.json == "-"), list[Row]()
+    table = Table("name", "ratio", "of the rounds", "what")
+    for name in names:
+        console.print(f"measuring {name} ...", highlight=False)
+        ratios = np.array(list(measure(BENCHMARKS[name], options)))
+        low, value, high = ratios.min(), float(np.median(ratios)), ratios.max()
+        rows.append({"name": name, "metric": "ratio", "value": value, "low": float(low), "high": float(high)})
+        table.add_row(name, f"{value:.2f}", f"{low:.2f} to {high:.2f}", BENCHMARKS[name].sentence)
+    console.print(table)
+    if options.json is not None:
+        write_rows(rows, options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    main(run_command)

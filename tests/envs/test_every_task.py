@@ -1,0 +1,145 @@
+"""What must hold of every task. A file of envs/ that defines a task and is not named here fails."""
+
+import dataclasses
+import importlib
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+import envs
+from envs.cue import Cue, CueConfig
+from envs.digits import Digits, DigitsConfig
+from hardattn.contract import Answer, Trace
+
+SMALL = {
+    Digits: [
+        DigitsConfig(positions=1, glimpses=3),
+        DigitsConfig(height=30, width=44, pieces=3, positions=1, scales=3, pool="max", reach=9.0),
+    ],
+    Cue: [CueConfig(frozen=50)],
+}
+"""Every task, with settings that are quick to draw."""
+SPLITS = ("train", "validation", "test")
+
+
+def tasks_of_the_folder():
+    for path in sorted(Path(envs.__file__).parent.glob("*.py")):
+        module = importlib.import_module(f"envs.{path.stem}") if path.stem != "__init__" else envs
+        for _, found in inspect.getmembers(module, inspect.isclass):
+            if found.__module__ == module.__name__ and hasattr(found, "batches"):
+                yield found
+
+
+def test_every_task_is_tested():
+    assert set(tasks_of_the_folder()) == set(SMALL), "add the new task, with quick settings, to SMALL"
+
+
+@pytest.fixture(params=[config for configs in SMALL.values() for config in configs], ids=lambda c: type(c).__name__, scope="module")
+def task(request):
+    return request.param.build()
+
+
+def tensors(thing):
+    """Every tensor of a batch, however deep."""
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, tuple):
+        for part in thing:
+            yield from tensors(part)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in itertools.zip_longest(tensors(one), tensors(other), fillvalue=torch.tensor(())))
+
+
+def row(batch, i):
+    return [x[i : i + 1] for x in tensors(batch)]
+
+
+def test_its_settings_are_frozen_and_build_it():
+    for kind, configs in SMALL.items():
+        for config in configs:
+            assert isinstance(config.build(), kind)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                config.glimpses = 9
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_scene_is_a_function_of_its_number_whatever_its_batch(task, split):
+    """One by one, seven by seven, and from a later start."""
+    single = [next(task.batches(split, batch_size=1, seed=5, start=i)) for i in range(14)]
+    sevens = list(itertools.islice(task.batches(split, batch_size=7, seed=5), 2))
+    later = next(task.batches(split, batch_size=7, seed=5, start=1))
+    assert same(sevens[1], later)
+    for i in range(14):
+        for x, y in zip(row(sevens[i // 7], i % 7), tensors(single[i])):
+            assert torch.equal(x, y), f"scene {i}"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_same_call_gives_the_same_batch_and_batches_differ(task, split):
+    one, other = (list(itertools.islice(task.batches(split, batch_size=8, seed=2), 2)) for _ in range(2))
+    assert same(one[0], other[0]) and same(one[1], other[1])
+    assert not same(one[0], one[1])
+
+
+def test_training_depends_on_the_seed_and_the_frozen_splits_do_not(task):
+    for split in SPLITS:
+        one, other = (next(task.batches(split, batch_size=8, seed=seed)) for seed in (0, 1))
+        assert same(one, other) == (split != "train")
+
+
+def test_no_split_repeats_another(task):
+    first = [next(task.batches(split, batch_size=16)) for split in SPLITS]
+    for one, other in itertools.combinations(first, 2):
+        assert not same(one, other)
+        assert not torch.equal(one.question.key, other.question.key)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_frozen_splits_end_when_every_scene_was_shown_once(task, split):
+    sizes = [len(batch.target) for batch in task.batches(split, batch_size=100)]
+    assert sum(sizes) == task.size(split)
+    assert all(size == 100 for size in sizes[:-1])
+    assert not list(task.batches(split, batch_size=100, start=len(sizes)))
+
+
+def test_training_goes_on_after_a_pass(task):
+    far = 3 * task.size("train")
+    assert len(next(task.batches("train", batch_size=4, start=far)).target) == 4
+
+
+def test_the_spec_describes_the_questions(task):
+    batch = next(task.batches("train", batch_size=5))
+    spec, question = task.spec, batch.question
+    assert question.image.shape == (5, spec.channels, spec.height, spec.width)
+    assert question.image[0].numel() == spec.image_size
+    assert question.look(question.gaze)[0].numel() == spec.glimpse_size
+    assert batch.target.min() >= 0 and batch.target.max() < spec.classes
+
+
+def test_the_score_is_one_number_per_example_and_best_for_the_truth(task):
+    batch = next(task.batches("test", batch_size=20))
+    truth = torch.nn.functional.one_hot(batch.target, task.spec.classes).float()
+    right, wrong = (task.score(Answer(sign * truth, Trace()), batch) for sign in (1, -1))
+    assert right.keys() == wrong.keys() and right
+    for name in right:
+        assert right[name].shape == wrong[name].shape == (20,)
+        assert (right[name] < wrong[name]).all()
+
+
+def test_targets_are_not_in_the_question(task):
+    """A question must hold no tensor that equals the answer key (an early mistake of many a benchmark)."""
+    batch = next(task.batches("train", batch_size=50))
+    for x in tensors(batch.question):
+        assert x.shape != batch.target.shape or not torch.equal(x.long(), batch.target)
+
+
+def test_bad_calls_are_refused(task):
+    with pytest.raises(ValueError, match='"train", "validation" or "test", found \'trian\''):
+        next(task.batches("trian", batch_size=2))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, found 0"):
+        next(task.batches("train", batch_size=0))
