@@ -172,6 +172,7 @@ class RAM(nn.Module):
             terms |= {
                 "reward": returns[0].mean(),
                 "reinforce": reinforce,
+                "entropy": -log_prob.mean(),  # of the gaze in nats, as drawn
                 "advantage": (returns - subtracted).square().mean().sqrt(),
             }
             if learned is not None:
@@ -219,10 +220,7 @@ class RAM(nn.Module):
         """
         with torch.no_grad():
             steps, drawn = self._act(question, move, rollouts)
-        if torch.is_grad_enabled():
-            hidden = self._differentiate(steps)
-        else:
-            hidden = steps.hidden
+        hidden = self._differentiate(steps) if torch.is_grad_enabled() else steps.hidden
         rows = (len(hidden), rollouts, -1)
         hidden, gaze = hidden.unflatten(1, rows[1:]), steps.gaze.unflatten(1, rows[1:])
         return Rollout(hidden, gaze, self.locator(hidden[:-1].detach()), drawn)
@@ -230,7 +228,7 @@ class RAM(nn.Module):
     def _act(self, question: Glimpsed, move: Move, rollouts: int) -> tuple[Steps, Float[Tensor, "moves m b 2"]]:
         """The loop everything waits for: it writes into memory taken once."""
         config, spec = self.config, self.spec
-        first = question.gaze.expand(rollouts, -1, -1)
+        first = question.gaze.to(self.what.weight.dtype).expand(rollouts, -1, -1)  # mixed precision hands in a coarser one
         rows = (spec.glimpses, rollouts * len(question.gaze))
         widths = (spec.glimpse_size, 2, 2 * config.features, config.hidden, config.hidden)
         steps = Steps(*(first.new_empty((*rows, width)) for width in widths))
@@ -255,7 +253,7 @@ class RAM(nn.Module):
         if isinstance(self.core, ReLUCore):
             linear = (self.what, self.where, self.join, self.core.input)
             weights = [p for layer in linear for p in (layer.weight, layer.bias)]
-            return differentiable(steps, Weights(*weights, self.core.recurrent.weight))
+            return differentiable(steps, Weights._make([*weights, self.core.recurrent.weight]))
         encoded = torch.cat([self.what(steps.seen), self.where(steps.gaze)], dim=-1).relu()
         return self.core.lstm(self.join(encoded).relu())[0]
 

@@ -1,8 +1,8 @@
 """A probe: a task that is solved in seconds by looking in the right order, and by nothing else.
 
-A coloured stripe runs along the left or the right border of the image, and its colour is the answer. In the middle, a white
-stripe (1) lies beside a black one (-1), on the side where the answer is. The eye starts there, sees neither border, and has one move. So what it sees first
-must say where it looks next: a gaze that moves at random, or always to the same place, misses the stripe at least every other time.
+The image is three panels in a row. One of the outer two has a colour, which is the answer; the other is blank. The middle panel is white (1)
+in the half that lies towards the colour and black (-1) in the other. The eye starts there, its window is one panel, and it has one move. So
+what it sees first must say where it looks next: a gaze that moves at random, or always to the same place, fails nearly every other time.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,8 @@ from hardattn.parallel import rank_slice
 class CueConfig:
     """The probe's sizes."""
 
-    size: int = 8
-    """Height and width of the image in pixels; a multiple of 4."""
-    stripe: int = 2
-    """Width of a stripe in pixels."""
+    side: int = 4
+    """Height and width of a panel in pixels."""
     classes: int = 6
     """Colours; each is a channel of its own."""
     glimpses: int = 2
@@ -35,17 +33,15 @@ class CueConfig:
     """Scenes for validation, and as many for testing."""
 
     def __post_init__(self) -> None:
-        for name in ("stripe", "classes", "glimpses", "frozen"):
+        for name in ("side", "classes", "glimpses", "frozen"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.size < 8 or self.size % 4:
-            raise ValueError(f"size must be a multiple of 4 and at least 8, found {self.size}")
-        if self.stripe > self.size // 4:
-            raise ValueError(f"a stripe of {self.stripe} pixels is seen from the middle of an image of size {self.size}")
+        if self.side % 2:
+            raise ValueError(f"side must be even, so that the middle panel has two halves; found {self.side}")
 
     @property
     def eye(self) -> Eye:
-        return Eye(side=self.size // 2, scales=1, zoom=2, reach=(self.size / 4, self.size / 4))
+        return Eye(self.side, scales=1, zoom=2, reach=(1.0, float(self.side)))
 
     @property
     def rules(self) -> Rules:
@@ -56,13 +52,12 @@ class CueConfig:
 
 
 class Cue:
-    """A task (see `hardattn.contract.Task`) of `envs.glimpse.Question`s; the targets are the colours of the stripes pointed to."""
+    """A task (see `hardattn.contract.Task`) of `envs.glimpse.Question`s; the targets are the colours."""
 
     def __init__(self, config: CueConfig) -> None:
         self.config = config
-        self.spec = GlimpseSpec(
-            config.classes, config.size, config.size, config.classes, scales=1, side=config.size // 2, glimpses=config.glimpses
-        )
+        classes, side = config.classes, config.side
+        self.spec = GlimpseSpec(classes, side, 3 * side, classes, scales=1, side=side, glimpses=config.glimpses)
 
     def size(self, split: str) -> int:
         """Scenes in a pass. Training scenes are all new; a pass is only a way of counting them."""
@@ -73,18 +68,16 @@ class Cue:
     def scenes(self, split: str, index: Int[Tensor, " b"], seed: int = 0) -> Batch:
         """Scenes by number. Validation and test scenes do not depend on the seed."""
         self.size(split)
-        size, stripe, classes = self.config.size, self.config.stripe, self.config.classes
         key = keys(seed if split == "train" else 0, f"cue {split}", index)
-        right = integers(fork(key, "side"), 1, 2)
-        colour = integers(fork(key, "colour"), 1, classes)[:, 0]
-        image = torch.zeros(len(index), classes, size, size)
-        columns = torch.arange(stripe)
-        image[torch.arange(len(index))[:, None], colour[:, None], :, columns + right * (size - stripe)] = 1.0
-        white = (2.0 * right - 1.0)[:, :, None, None]
-        image[..., size // 2 - stripe : size // 2] = -white
-        image[..., size // 2 : size // 2 + stripe] = white
+        right = integers(fork(key, "side"), 1, 2)[:, 0]
+        colour = integers(fork(key, "colour"), 1, self.config.classes)[:, 0]
+        panels = torch.zeros(len(index), self.config.classes, self.config.side, 3, self.config.side)
+        panels[torch.arange(len(index)), colour, :, 2 * right] = 1.0
+        black, white = panels[..., 1, :].chunk(2, dim=-1)  # for an answer on the right
+        white += (2.0 * right - 1.0)[:, None, None, None]
+        black -= (2.0 * right - 1.0)[:, None, None, None]
         gaze = torch.zeros(len(index), 2)
-        return Batch(ask(image, gaze, fork(key, "agent"), self.config.eye), colour)
+        return Batch(ask(panels.flatten(-2), gaze, fork(key, "agent"), self.config.eye), colour)
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `hardattn.contract.Task.batches`."""

@@ -145,6 +145,6 @@ class Digits:
         return {"error": (answer.output.argmax(-1) != batch.target).float() * 100}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _order(seed: int, number: int, count: int) -> Int[Tensor, " count"]:
     return permutation(seed, f"train order {number}", count)

@@ -46,10 +46,10 @@ class Question(NamedTuple):
 
     def look(self, gaze: Float[Tensor, "*r b 2"]) -> Float[Tensor, "*r b kc g g"]:
         """Glimpses at `gaze`; leading axes look at the same images again."""
-        sizes = {"side": self.eye.side, "scales": self.eye.scales, "zoom": self.eye.zoom, "reach": self.eye.reach}
+        side, scales, zoom, reach, _ = self.eye
         if self.table is None:
-            return max_retina(self.image, gaze, **sizes)
-        return retina(self.table, gaze, **sizes)
+            return max_retina(self.image, gaze, side=side, scales=scales, zoom=zoom, reach=reach)
+        return retina(self.table, gaze, side=side, scales=scales, zoom=zoom, reach=reach)
 
 
 def ask(image: Float[Tensor, "b c h w"], gaze: Float[Tensor, "b 2"], key: Int[Tensor, " b"], eye: Eye) -> Question:
@@ -87,7 +87,7 @@ class Rules:
             raise ValueError(f"there must be at least 1 class, found classes={self.classes}")
         if self.gaze_mode not in ("absolute", "relative"):
             raise ValueError(f'gaze_mode must be "absolute" or "relative", found {self.gaze_mode!r}')
-        if not 0 < self.max_move:
+        if self.max_move <= 0:
             raise ValueError(f"max_move must be above 0, found {self.max_move}")
 
 

@@ -27,7 +27,7 @@ from hardattn.contract import Batch, GlimpseSpec
 
 # Passes over the training images that scene numbers are drawn from. A task keeps the orders of so many passes at hand; with
 # more, every reset would shuffle all images anew.
-PASSES = 4
+PASSES = 64
 
 
 @runtime_checkable

@@ -111,8 +111,10 @@ class Task(Protocol):
 class Agent(Protocol):
     """Something that chooses what to read. In practice an `nn.Module` whose `forward` is `loss`."""
 
-    hows: tuple[str, ...]
-    """The ways in which it can answer, its usual one first."""
+    @property
+    def hows(self) -> tuple[str, ...]:
+        """The ways in which it can answer, its usual one first."""
+        ...
 
     def loss(self, batch: Batch) -> Loss: ...
 

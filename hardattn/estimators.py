@@ -114,7 +114,7 @@ def baseline_of(
     raise ValueError(f"baseline must be one of {', '.join(get_args(Baseline))}; found {kind!r}")
 
 
-def expected_reward(log_prob: Float[Tensor, "a *r"], reward: Float[Tensor, "a *r"]) -> Float[Tensor, "*r"]:
+def expected_reward(log_prob: Float[Tensor, "actions *r"], reward: Float[Tensor, "actions *r"]) -> Float[Tensor, "*r"]:
     """Exact expectation over every action (or action sequence) on the first axis: the value whose gradient the estimators estimate."""
     return (log_prob.exp() * reward).sum(0)
 

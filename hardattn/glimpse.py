@@ -9,7 +9,6 @@ block lies from the corner; and they may wrap around, because only differences a
 """
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,11 +34,14 @@ def summed_area_table(image: Float[Tensor, "b c h w"], *, block: int) -> SummedA
     that of float32 itself for blocks up to 8.
     """
     fraction_bits = 30 - math.ceil(2 * math.log2(block))
-    # Pixels are smaller than 2^(exponent + fraction_bits). Below 2^-126 a unit could not be divided by.
-    exponent = (image.abs().amax((1, 2, 3)).frexp().exponent - fraction_bits).clamp_(min=-126)
-    unit = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
-    fixed = (image / unit[:, None, None, None]).round_().int()
-    return SummedAreaTable(F.pad(fixed, (1, 0, 1, 0)).contiguous().cumsum_(-1).cumsum_(-2), unit)
+    b, c, h, w = image.shape
+    brightest = torch.maximum(image.amax((1, 2, 3)), -image.amin((1, 2, 3)))
+    # Pixels are smaller than 2^(exponent + fraction_bits); a unit below 2^-126 could not be divided by.
+    exponent = (brightest.frexp().exponent - fraction_bits).clamp_(min=-126)
+    unit = torch.ldexp(torch.ones_like(brightest), exponent)
+    sums = image.new_zeros((b, c, h + 1, w + 1), dtype=torch.int32)
+    sums[..., 1:, 1:] = image / unit[:, None, None, None]  # rounds towards zero
+    return SummedAreaTable(sums.cumsum_(-1).cumsum_(-2), unit)
 
 
 def window_corners(
@@ -57,7 +59,7 @@ def window_corners(
         (left, top) of every window, rounded half up; negative, or beyond the image, where a window hangs over the border.
     """
     scale, corner = _geometry(size, reach, widths, gaze.device)
-    return (gaze.detach()[..., None, :] * scale + corner).floor_().long()
+    return (gaze.detach()[..., None, :] * scale + corner).floor_().int()
 
 
 @lru_cache
@@ -123,11 +125,11 @@ def _blocks(side: int, scales: int, zoom: int, shape: tuple[int, int, int, int],
     image and channel begins [b, 1, c, 1]; pixels of a block [k].
     """
     b, c, rows, columns = shape
-    factors = torch.tensor([zoom**i for i in range(scales)], device=device)
-    steps = factors[:, None, None] * torch.arange(side + 1, device=device)
-    limits = torch.tensor([[columns - 1], [rows - 1]], device=device)
-    strides = torch.tensor([[1], [columns]], device=device)
-    plane = torch.arange(b * c, device=device).view(b, 1, c, 1) * (rows * columns)
+    factors = torch.tensor([zoom**i for i in range(scales)], dtype=torch.int32, device=device)
+    steps = factors[:, None, None] * torch.arange(side + 1, dtype=torch.int32, device=device)
+    limits = torch.tensor([[columns - 1], [rows - 1]], dtype=torch.int32, device=device)
+    strides = torch.tensor([[1], [columns]], dtype=torch.int32, device=device)
+    plane = torch.arange(b * c, dtype=torch.int32, device=device).view(b, 1, c, 1) * (rows * columns)
     return steps, torch.zeros_like(limits), limits, strides, plane, factors.float() ** 2
 
 

@@ -40,6 +40,10 @@ class LearnerConfig:
             raise ValueError(f"clip must be above 0, found {self.clip}")
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f"optimizer must be adam or sgd, found {self.optimizer!r}")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ValueError(f"schedule must be constant, linear or cosine, found {self.schedule!r}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, found {self.weight_decay}")
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""
@@ -67,9 +71,10 @@ class Learner:
 
             fabric = Fabric(accelerator="cpu", devices=1)
         self.agent, self.config, self.steps, self.fabric = agent, config, steps, fabric
-        matrices = [p for p in agent.parameters() if p.ndim > 1]
-        vectors = [p for p in agent.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": list(agent.parameters()), "weight_decay": 0.0}]
+        if config.weight_decay:
+            matrices, vectors = ([p for p in agent.parameters() if (p.ndim > 1) == wide] for wide in (True, False))
+            groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer: torch.optim.Optimizer
         if config.optimizer == "adam":
             self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
@@ -85,24 +90,32 @@ class Learner:
         """One step. Returns the loss, its terms (means over all processes), and the norm of every part's gradient before clipping.
 
         Raises:
-            FloatingPointError: if the loss is not a number or infinite; the parameters are then as they were.
+            FloatingPointError: if the loss or its gradient is not a number or infinite; the parameters are then as they were.
         """
         rate = self.config.rate_at(step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._module(self.fabric.to_device(batch))
-        if not torch.isfinite(loss.total):
-            raise FloatingPointError(
-                f"the loss of step {step + 1} is {loss.total.item()}: try a smaller --learning-rate or --clip. "
-                "The last checkpoint is from before this step"
-            )
+        self._check("loss", loss.total, step)
         self._optimizer.zero_grad()
         self.fabric.backward(loss.total)
         terms = {"loss": loss.total.detach(), **loss.terms}
-        for name, part in self._parts.items():
-            terms[f"gradient/{name}"] = nn.utils.clip_grad_norm_(part, self.config.clip, foreach=True)
+        norms = {
+            f"gradient/{name}": nn.utils.clip_grad_norm_(part, self.config.clip, foreach=True)
+            for name, part in self._parts.items()
+        }
+        if self.fabric.strategy.precision.precision != "16-mixed":  # which skips such steps itself
+            self._check("gradient", sum(norms.values()), step)
         self._optimizer.step()
-        return terms
+        return terms | norms
+
+    @staticmethod
+    def _check(name: str, value: Any, step: int) -> None:
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} of step {step + 1} is {value.item()}: try a smaller --learning-rate or --clip. "
+                "The last checkpoint is from before this step"
+            )
 
     def gradient(self, batch: Batch, part: str) -> Tensor:
         """The gradient of the loss in the parameters of `part`, as one vector, without a step."""

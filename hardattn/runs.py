@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-STEP = "step-"
+STEP, UNFINISHED = "step-", "unfinished-"
 
 
 class Run:
@@ -54,9 +54,12 @@ class Run:
                 raise ValueError(
                     f"cannot make a folder for the run at {folder}: {problem.strerror}. Choose another with --runs-dir"
                 ) from None
-        run = cls(folder)
-        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-        return run
+        try:
+            write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        except OSError as problem:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ValueError(f"cannot write into {folder}: {problem.strerror}. Choose another with --runs-dir") from None
+        return cls(folder)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -74,9 +77,12 @@ class Run:
         """What the run was made with."""
         path = self.folder / "config.json"
         try:
-            return json.loads(path.read_text())
+            config = json.loads(path.read_text())
         except (OSError, ValueError) as problem:
             raise ValueError(f"cannot read {path}: {problem}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"expected the configuration of a run in {path}, found {type(config).__name__}")
+        return config
 
     # Numbers and pictures
 
@@ -96,7 +102,7 @@ class Run:
         for name, value in numbers.items():
             self.board.add_scalar(name, value, step)
 
-    def metrics(self) -> list[dict[str, float]]:
+    def metrics(self) -> list[dict[str, int | float]]:
         """All that was logged; a last line cut short by a crash is left out."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
@@ -116,12 +122,15 @@ class Run:
         kept = [row for row in self.metrics() if row["step"] <= step]
         if (self.folder / "metrics.jsonl").exists():
             write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
+        for unfinished in (self.folder / "checkpoints").glob(f"{UNFINISHED}*"):  # a kill came while it was written
+            shutil.rmtree(unfinished, ignore_errors=True)
         self._purge = step + 1
 
     def close(self) -> None:
         """Write out what is waiting."""
         if self._board is not None:
-            self._board.close()
+            board, self._board = self._board, None
+            board.close()
 
     # Checkpoints
 
@@ -140,9 +149,11 @@ class Run:
         final = self.folder / "checkpoints" / f"{STEP}{step:08d}"
         if final.exists():
             return
-        unfinished = final.with_name(f"unfinished-{step:08d}")
+        unfinished = final.with_name(f"{UNFINISHED}{step:08d}")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
+            if self._board is not None:
+                self._board.flush()  # or a kill would lose points that the resumed run does not draw again
             unfinished.mkdir(parents=True)
             write_whole(unfinished / "model.safetensors", to_safetensors(_plain(weights)))
             with open(unfinished / "optimizer.pt", "wb") as file:
@@ -170,6 +181,8 @@ class Run:
             weights, _ = load_weights(last / "model.safetensors")
             optimizer = torch.load(last / "optimizer.pt", map_location="cpu", weights_only=True)
             progress = json.loads((last / "progress.json").read_text())
+            if not (isinstance(optimizer, dict) and isinstance(progress, dict) and isinstance(progress.get("step"), int)):
+                raise ValueError("it does not hold what a checkpoint holds")
         except Exception as problem:  # torch.load raises half a dozen types for a damaged file
             before = f"continue from {found[-2].name}" if len(found) > 1 else "start the run over"
             reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__

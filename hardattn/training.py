@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from hardattn.contract import Batch
 from hardattn.learner import means
+from hardattn.parallel import global_sum, world
 
 
 @runtime_checkable
@@ -41,6 +43,7 @@ def fit(
     log: Callable[[int, dict[str, float]], Any] = lambda step, numbers: None,
     log_every: int = 50,
     hooks: Iterable[Hook] = (),
+    records: list[dict[str, Tensor]] | None = None,
 ) -> None:
     """Update from step `start` to step `steps`, one batch each.
 
@@ -52,16 +55,18 @@ def fit(
         log: receives the number of steps done and the means since the last call, and "speed/examples", examples per second.
         log_every: steps between two calls of `log`.
         hooks: work between steps: saving, evaluating. In order.
+        records: the terms of the steps since the last call of `log`. Who saves between two calls gives a list, saves what is in it, and gives
+            it again: then the next means are over the same steps as without a pause.
 
     Raises:
         Interrupted: after Ctrl-C, between two steps.
     """
     hooks = list(hooks)
-    records: list[dict[str, Tensor]] = []
+    records = [] if records is None else records
     seen, since = 0, time.perf_counter()
     with _polite_interrupt() as asked_to_stop:
         for step, batch in zip(range(start, steps), batches):
-            records.append(learner.update(batch, step))
+            records.append(terms := learner.update(batch, step))
             seen += len(batch.target)
             done = step + 1
             if done % log_every == 0 or done == steps:
@@ -73,8 +78,13 @@ def fit(
                     paused = time.perf_counter()
                     hook(done)
                     since += time.perf_counter() - paused
-            if asked_to_stop():
+            if _anywhere(asked_to_stop(), next(iter(terms.values()), batch.target)):
                 raise Interrupted(done)
+
+
+def _anywhere(asked: bool, like: Tensor) -> bool:
+    """Whether any process was asked to stop: those that train one model stop after the same step, or the others would wait for ever."""
+    return asked if world()[1] == 1 else bool(global_sum(torch.full((), float(asked), device=like.device)) > 0)
 
 
 @contextmanager
@@ -87,8 +97,9 @@ def _polite_interrupt() -> Iterator[Callable[[], bool]]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: Any) -> None:
+        # One signal of the other kind is still a question: a launcher of several processes may pass Ctrl-C on as a SIGTERM.
         asked.set()
-        restore()
+        signal.signal(number, before[signal.Signals(number)])
 
     def restore() -> None:
         for number, handler in before.items():

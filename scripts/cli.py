@@ -1,8 +1,11 @@
 """What the scripts share on the command line: how they end, and how they write their rows."""
 
+import ctypes
 import json
 import os
+import shlex
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +15,63 @@ from hardattn.evaluation import Row
 
 def main(work: Callable[[], int | None]) -> None:
     """Run a script and leave with its exit code: 2 with one clear message for a bad request, 1 for a run that failed, 130 after Ctrl-C."""
-    # Several processes each print; one voice is enough for messages to the user.
+    threading.excepthook = _thread_failed
     try:
         code = work() or 0
+        sys.stdout.flush()
     except ValueError as problem:
         code = _say("error", problem, 2)
+    except BrokenPipeError:  # the reader of `evaluate.py ... | head` has gone; Python would complain once more on the way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except (FloatingPointError, OSError) as problem:
         code = _say("failed", problem, 1)
     except KeyboardInterrupt:
-        code = 130
-    sys.stdout.flush()
+        code = _say("stopped", "interrupted", 130)
     sys.exit(code)
 
 
-def _say(what: str, problem: BaseException, code: int) -> int:
-    print(f"{what}: {problem}", file=sys.stderr)
+def first_here() -> bool:
+    """Whether this is the only process, or of several on this machine the one that talks. (The processes need not have met yet.)"""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def again(*arguments: str) -> str:
+    """The command that runs this script again with other arguments, as the user would type it."""
+    typed = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if "LT_CLI_USED" in os.environ:
+        device = os.environ.get("LT_ACCELERATOR", "auto")
+        typed = ["fabric", "run", "--accelerator", device, "--devices", processes, sys.argv[0], "--"]
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        typed = ["torchrun", "--nproc_per_node", processes, sys.argv[0]]
+    return shlex.join([*typed, *arguments])
+
+
+def tune_for_cpu() -> None:
+    """Settings of a process that trains on the CPU: worth a tenth of a step, and nothing else changes."""
+    # Looking for a GPU that is not wanted takes half a millisecond, and the optimiser looks at every step.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    # glibc gives memory back to the system and takes it again, page by page, at every step. These are M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 2**30)
+        mallopt(-3, 2**25)
+    except (OSError, AttributeError):
+        pass  # another C library: nothing to tune
+
+
+def _say(what: str, problem: BaseException | str, code: int) -> int:
+    # All processes find the same fault in a request; what fails on the way may fail in one of them.
+    if first_here() or code == 1:
+        print(f"{what}: {problem}", file=sys.stderr)
     return code
+
+
+def _thread_failed(arguments: threading.ExceptHookArgs) -> None:
+    # TensorBoard writes in a thread of its own. When the disk is full it raises there, and again where we can say what to do.
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
 
 
 def write_rows(rows: Sequence[Row] | Sequence[dict[str, Any]], target: str) -> None:
@@ -36,9 +80,15 @@ def write_rows(rows: Sequence[Row] | Sequence[dict[str, Any]], target: str) -> N
     if target == "-":
         sys.stdout.write(text)
         return
+    from hardattn.runs import write_whole
+
+    path = Path(target)
     try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).write_text(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_text(text)  # a device or a pipe
+        else:
+            write_whole(path, text.encode())
     except OSError as problem:
         raise ValueError(f"cannot write {target}: {problem.strerror}") from None
 

@@ -1,7 +1,7 @@
 """Every study: a task, an agent and how it is trained. A new study is a new value here."""
 
 import dataclasses
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,9 @@ class FitConfig:
     log_every: int = 50
     """Steps between two logs."""
     evaluate_every: int = 1000
-    """Steps between two evaluations on the validation set, with pictures."""
+    """Steps between two evaluations on the validation set."""
+    pictures: bool = True
+    """Draw pictures at every evaluation, for TensorBoard."""
     save_every: int = 1000
     """Steps between two checkpoints."""
 
@@ -81,7 +83,7 @@ class Study:
             raise ValueError(f"the configuration is not one of this version's: {problem}") from None
 
 
-def _name(kinds: dict[str, type], value: Any) -> str:
+def _name(kinds: Mapping[str, type], value: Any) -> str:
     return next(name for name, kind in kinds.items() if type(value) is kind)
 
 
@@ -145,12 +147,17 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
     weights, config = load_weights(path)
     if not config:
         raise ValueError(f"{path} says nothing about its configuration: expected weights that a run or weights/ holds")
-    study = Study.from_json(config["study"])
+    try:
+        name, seed, study = config["name"], config["seed"], Study.from_json(config["study"])
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"{path}: the configuration has no {problem}. Expected weights that a run or weights/ holds") from None
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from None
     task = study.task.build(data_dir)
     agent = study.agent.build(task.spec)
     load_into(agent, weights, path)
     agent.eval()
-    return Trained(config["name"], config["seed"], study, agent, task)
+    return Trained(name, seed, study, agent, task)
 
 
 def describe(name: str, seed: int, study: Study) -> dict[str, Any]:

@@ -4,16 +4,17 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from scripts.cli import main, write_rows
+from scripts.cli import again, first_here, main, tune_for_cpu, write_rows
+from scripts.progress import Ticker
 from scripts.studies import STUDIES, Study, describe, flat, load_trained
 
 ESTIMATOR_DRAWS = 16
@@ -68,14 +69,17 @@ def parse(
             prog=f"{program} {name.removeprefix(prefix)}",
             default=Options(STUDIES[name]),
             args=rest,
+            console_outputs=first_here(),
         )
     from hardattn.runs import Run
 
     config = Run.open(folder).config
-    if "study" not in config or "name" not in config:
+    if not config.keys() >= {"study", "name", "seed"}:
         raise ValueError(f"{folder}/config.json is not the configuration of a training run")
     stored = Options(Study.from_json(config["study"]), seed=config["seed"], resume=folder)
-    options = tyro.cli(tyro.conf.AvoidSubcommands[Options], prog=program, default=stored, args=rest)
+    options = tyro.cli(
+        tyro.conf.AvoidSubcommands[Options], prog=program, default=stored, args=rest, console_outputs=first_here()
+    )
     differ = [f"{k}: the run has {a}, the command line says {b}" for k, a, b in _differences(stored, options)]
     if named is not None and prefix + named != config["name"]:
         differ.insert(0, f"study: the run has {config['name']}, the command line says {prefix + named}")
@@ -114,12 +118,14 @@ def _list_studies(names: Sequence[str], program: str, prefix: str, default: str 
 
 def train(name: str, options: Options) -> int:
     """Train, or go on training. Returns the exit code."""
+    if options.device == "cpu":
+        tune_for_cpu()
     # These take seconds to import: not before the command line has been read.
     import torch
     from lightning_fabric import Fabric
 
     from hardattn.learner import Learner
-    from hardattn.parallel import world
+    from hardattn.parallel import global_mean, world
     from hardattn.runs import Run, load_into, save_weights
     from hardattn.training import Interrupted, fit
     from scripts.pictures import draw
@@ -128,6 +134,7 @@ def train(name: str, options: Options) -> int:
     task = study.task.build(options.data_dir)
     task.images("train")  # a missing file is found before anything is written
     fabric = _fabric(Fabric, options)
+    first_batch = next(iter(task.batches("train", batch_size=study.fit.batch_size, seed=options.seed)))
     torch.manual_seed(options.seed)
     agent = study.agent.build(task.spec)
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
@@ -135,6 +142,7 @@ def train(name: str, options: Options) -> int:
 
     run: Run | None = None
     start, best = 0, float("inf")
+    records: list[dict[str, torch.Tensor]] = []
     config = describe(name, options.seed, study)
     if options.resume is not None:
         run = Run.open(options.resume)
@@ -142,11 +150,12 @@ def train(name: str, options: Options) -> int:
         if saved is not None:
             weights, state, progress = saved
             load_into(agent, weights, run.folder)
-            learner.load(weights, state)
-            start, best = progress["step"], progress["best"]
+            start, best = _restore(learner, weights, state, progress, records, run.folder)
         if start >= study.fit.steps:
+            if leader and not (run.folder / "test.json").exists():  # it was stopped in its last moment
+                _conclude(run, options)
             _tell(
-                leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. Ask for more with a new run"
+                leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. For more, start a new run"
             )
             return 0
         if leader:
@@ -156,16 +165,12 @@ def train(name: str, options: Options) -> int:
         run = Run.create(options.runs_dir, f"{name}-{options.seed}", config)
         _tell(leader, f"{name}, seed {options.seed}: {study.sentence or 'a study of your own'}\nrun folder: {run.folder}")
 
-    first_batch = next(iter(task.batches("train", batch_size=study.fit.batch_size, seed=options.seed)))
-    bar = _progress(leader)
-    line = bar.add_task("", total=study.fit.steps, completed=start, rate="", error="")
+    ticker = Ticker(console, study.fit.steps, start, silent=not leader)
 
     def log(step: int, numbers: dict[str, float]) -> None:
         if leader:
             run.log(step, numbers)
-        bar.update(
-            line, completed=step, rate=f"{numbers['speed/examples']:,.0f} images/s", error=f"error {numbers['error']:.1f} %"
-        )
+        ticker.update(step, numbers["speed/examples"], numbers["error"])
 
     def look(step: int) -> None:
         nonlocal best
@@ -178,24 +183,27 @@ def train(name: str, options: Options) -> int:
                 for how in agent.hows[:1] + ("random",)
             }
             usual = errors[agent.hows[0]]
+            news = ", the best so far" if usual < best else ""
             if usual < best:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
             run.log(step, {f"validation/{how}": value for how, value in errors.items()} | variance)
-            draw(run, agent, task, step, final=step == study.fit.steps)
-            random = f", with random gaze {errors['random']:.2f} %"
-            bar.console.print(f"step {step:,}: validation error {usual:.2f} %{random}", highlight=False)
+            if study.fit.pictures:
+                draw(run, agent, task, step, final=step == study.fit.steps)
+            ticker.say(f"step {step:,}: validation error {usual:.2f} %{news} (with random gaze {errors['random']:.2f} %)")
         fabric.barrier()
 
     def save(step: int) -> None:
+        # What was not logged yet goes along, so that the next log is of the same steps whether or not the run is resumed from here.
+        pending = [{name: global_mean(value).item() for name, value in record.items()} for record in records]
         if leader:
-            run.save(step, agent.state_dict(), learner.state(), {"best": best})
+            run.save(step, agent.state_dict(), learner.state(), {"best": best, "records": pending})
         fabric.barrier()
 
     batches = task.batches("train", batch_size=study.fit.batch_size, seed=options.seed, start=start)
-    here = f"--resume {run.folder}" if run else ""
+    resume = f"Go on with: {_resume_command(run, options)}" if run is not None else ""
     try:
-        with bar:
+        with ticker:
             fit(
                 learner,
                 batches,
@@ -205,40 +213,79 @@ def train(name: str, options: Options) -> int:
                 log_every=study.fit.log_every,
                 # The evaluation comes first, so that the checkpoint of the same step knows its result.
                 hooks=[(study.fit.evaluate_every, look), (study.fit.save_every, save)],
+                records=records,
             )
+        if run is not None:
+            run.close()
     except Interrupted as stopped:
         save(stopped.done)
-        _tell(leader, f"stopped and saved. Go on with: python {sys.argv[0]} {here}")
+        _tell(leader, f"stopped and saved after {stopped.done:,} steps. {resume}")
+        return 130
+    except KeyboardInterrupt:  # a second Ctrl-C
+        _tell(leader, f"stopped without saving. {resume}")
         return 130
     except FloatingPointError as problem:
         raise FloatingPointError(f"{problem}, in {run.folder if run else 'the run'}") from None
+    except OSError as problem:
+        raise OSError(f"{problem}. The checkpoints before are whole. Make room or mend it. {resume}") from None
     finally:
-        if run is not None and leader:
-            run.close()
+        if run is not None:
+            with suppress(OSError):  # what has failed once, or is written by now
+                run.close()
     if leader:
         assert run is not None
         _conclude(run, options)
     return 0
 
 
+def _restore(
+    learner: Any, weights: dict[str, Any], state: dict[str, Any], progress: dict[str, Any], records: list[Any], folder: Path
+) -> tuple[int, float]:
+    """Put a checkpoint into the learner and what it had not logged yet into `records`. Returns the steps done and the best error."""
+    import torch
+
+    try:
+        learner.load(weights, state)
+        records += [{name: torch.tensor(value) for name, value in record.items()} for record in progress.get("records", [])]
+        return progress["step"], progress["best"]
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
+        raise ValueError(
+            f"the last checkpoint of {folder} does not fit this version ({problem}). Remove it to continue from the one before"
+        ) from None
+
+
+def _resume_command(run: Any, options: Options) -> str:
+    """What continues a run: its configuration knows everything but where the data are and what it runs on."""
+    extra = [x for name in ("data_dir", "device", "precision") for x in _unusual(options, name)]
+    return again("--resume", str(run.folder), *extra)
+
+
+def _unusual(options: Options, name: str) -> tuple[str, ...]:
+    value = getattr(options, name)
+    return () if value == getattr(Options, name) else (f"--{name.replace('_', '-')}", str(value))
+
+
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
     from hardattn.evaluation import evaluate, rows
 
+    _tell(True, "scoring the test set ...")
     trained = load_trained(run.folder, options.data_dir)
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
     write_rows(found, str(run.folder / "test.json"))
-    shown = Table("gaze", "test error", "95 % interval", title=f"{trained.name}: test set, weights chosen in validation")
+    shown = Table("gaze", "error", "95 % interval", title=f"{trained.name}: test set")
     for row in found:
         if row["metric"] == "error":
             shown.add_row(row["name"], f"{row['value']:.2f} %", f"{row['low']:.2f} to {row['high']:.2f}")
     console.print(shown)
-    console.print(
-        f"Look:    tensorboard --logdir {run.folder}\n"
-        f"Again:   python scripts/evaluate.py {run.folder}\n"
-        f"Draw:    python scripts/visualize.py {run.folder}",
-        highlight=False,
+    data = " ".join(_unusual(options, "data_dir"))
+    _tell(
+        True,
+        "The weights are those with the lowest validation error.\n"
+        f"Look:   tensorboard --logdir {run.folder}\n"
+        f"Again:  python scripts/evaluate.py {run.folder} {data}\n"
+        f"Draw:   python scripts/visualize.py {run.folder} {data}",
     )
 
 
@@ -271,23 +318,11 @@ def _fabric(make: Any, options: Options) -> Any:
     return fabric
 
 
-def _progress(leader: bool) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[error]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not leader,
-    )
-
-
 def _tell(leader: bool, text: str) -> None:
     if leader:
-        console.print(text, highlight=False)
+        console.print(
+            text, highlight=False, markup=False, soft_wrap=True
+        )  # unbroken: commands and paths are there to be copied
 
 
 def run_command() -> int:

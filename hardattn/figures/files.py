@@ -62,7 +62,7 @@ def add_animation(writer: Any, tag: str, frames: Sequence[Picture], step: int, f
 
 
 def _add(writer: Any, tag: str, encoded: bytes, picture: Picture, step: int) -> None:
-    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
     height, width = picture.shape[:2]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)

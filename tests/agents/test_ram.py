@@ -1,6 +1,5 @@
 """RAM must compute the published loss and no more. Most tests here are faults found in public implementations."""
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -10,10 +9,10 @@ from torch.distributions import Normal
 
 from agents.ram import RAMConfig, raster
 from envs.cue import CueConfig
-from envs.glimpse import Eye, Rules, ask, reset, step
+from envs.glimpse import Eye, ask, reset, step
 from hardattn.contract import Answer, Batch, GlimpseSpec, Trace
 from hardattn.learner import Learner, LearnerConfig
-from hardattn.noise import fork, keys, normal, uniform
+from hardattn.noise import fork, keys, uniform
 from hardattn.training import fit
 
 D = torch.float64
@@ -48,8 +47,8 @@ def agent_of(seed=0, spec=SPEC, double=True, **settings):
     torch.manual_seed(seed)
     agent = RAMConfig(**{"hidden": 12, "features": 8, "std": 0.5} | settings).build(spec)
     with torch.no_grad():
-        agent.locator.weight *= 5
-        agent.classifier.weight *= 5
+        for layer in (agent.what, agent.locator, agent.classifier):  # so that much depends on what is seen
+            layer.weight *= 5
     return agent.double() if double else agent
 
 
@@ -116,10 +115,8 @@ def greedy_returns(agent, batch):
         hidden = plain_hidden(agent, batch.question, torch.stack(path))
         path.append(agent.locator(hidden[-1]).clamp(-1, 1))
     logits = agent.classifier(plain_hidden(agent, batch.question, torch.stack(path)))[:, 0]
-    if agent.config.reward == "correct":
-        reward = (logits.argmax(-1) == batch.target).double()
-    else:
-        reward = logits.log_softmax(-1)[:, torch.arange(B), batch.target]
+    correct = (logits.argmax(-1) == batch.target).double()
+    reward = correct if agent.config.reward == "correct" else logits.log_softmax(-1)[:, torch.arange(B), batch.target]
     at_the_end = agent.config.reward_at == "end"
     return [reward[-1] if at_the_end else reward[i + 1 :].mean(0) for i in range(GLIMPSES - 1)]
 
@@ -129,10 +126,10 @@ SETTINGS = [
     {"core": "lstm"},
     {"rollouts": 3},
     {"std": 3.0, "rollouts": 2},  # most moves are stopped by the border: the density is that of the move as drawn
-    *({"baseline": kind, "rollouts": 3} for kind in ("batch-mean", "leave-one-out", "self-critical", "none")),
+    *({"baseline": kind, "rollouts": 32} for kind in ("batch-mean", "leave-one-out", "self-critical", "none")),
     {"reward": "log-likelihood", "reward_at": "every", "supervise": "every"},
     {"reward": "log-likelihood", "reward_at": "every", "supervise": "every", "baseline": "self-critical", "core": "lstm"},
-    {"reward_at": "every", "rollouts": 2, "baseline": "leave-one-out"},
+    {"reward_at": "every", "rollouts": 32, "baseline": "leave-one-out"},
     {"supervise": "every", "baseline": "batch-mean"},
 ]
 
@@ -248,7 +245,7 @@ def test_reward_is_that_of_the_environment_and_of_the_score():
 def test_mean_of_the_policy_gradient_is_that_of_the_expected_reward(baseline):
     """One move: the expected reward is an integral over the plane, here a sum over a fine grid of places."""
     spec = GlimpseSpec(2, 7, 11, 3, 2, 3, glimpses=2)
-    agent = agent_of(spec=spec, baseline=baseline, reward="log-likelihood", rollouts=64)
+    agent = agent_of(spec=spec, baseline=baseline, reward="log-likelihood", rollouts=100)
     parameters = [agent.locator.weight, agent.locator.bias]
     batch = batch_of()
     ticks = torch.linspace(-6, 6, 121, dtype=D)  # in standard deviations around where the policy stands
@@ -260,12 +257,14 @@ def test_mean_of_the_policy_gradient_is_that_of_the_expected_reward(baseline):
         path = torch.stack([batch.question.gaze.expand_as(places), places.clamp(-1, 1)])
         log_likelihood = agent.classifier(plain_hidden(agent, batch.question, path)[-1]).log_softmax(-1)
         reward = log_likelihood[:, torch.arange(B), batch.target]
+        if agent.baseline is not None:  # as if it had learned something
+            agent.baseline.bias += (weight * reward).sum(0).mean()
     log_prob = Normal(agent.locator(first), agent.config.std).log_prob(places).sum(-1)
     expected = torch.autograd.grad(-(weight * reward * log_prob).sum(0).mean(), parameters)
     expected = torch.cat([g.flatten() for g in expected])
 
     draws = []
-    for seed in range(150):
+    for seed in range(120):
         asked = batch.question._replace(key=keys(seed, "other noise", torch.arange(B)))
         found = torch.autograd.grad(agent.loss(Batch(asked, batch.target)).total, parameters)
         draws.append(torch.cat([g.flatten() for g in found]))
@@ -273,7 +272,7 @@ def test_mean_of_the_policy_gradient_is_that_of_the_expected_reward(baseline):
     error = draws.std(0) / math.sqrt(len(draws))
     alive = error > 1e-12
     assert ((draws.mean(0) - expected).abs()[alive] / error[alive]).max() < 4
-    assert (expected.abs()[alive] / error[alive]).max() > 8, "too noisy to tell this gradient from none"
+    assert (expected.abs()[alive] / error[alive]).max() > 6, "too noisy to tell this gradient from none"
 
 
 @pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
@@ -347,7 +346,7 @@ def test_raster_is_a_grid_line_by_line():
 
 
 def test_an_unknown_way_of_answering_is_refused():
-    with pytest.raises(ValueError, match="how must be one of mean, sampled, .*; found 'greedy'"):
+    with pytest.raises(ValueError, match=r"how must be one of mean, sampled, .*; found 'greedy'"):
         agent_of().answer(batch_of().question, "greedy")
 
 
@@ -384,13 +383,14 @@ def test_the_gaze_is_learned_and_is_what_makes_it_work():
     """The probe of envs/cue.py: solved with the learned gaze, lost with a random one, whether in the end or all along."""
     task = CueConfig().build()
     test = next(task.batches("test", batch_size=1000))
+    settings = RAMConfig(hidden=64, features=32, std=0.5, rollouts=8, baseline="leave-one-out", reward="log-likelihood")
+    steps = 200
 
     def trained(seed, change=lambda agent: agent):
         torch.manual_seed(seed)
-        settings = RAMConfig(hidden=64, features=32, std=0.4, rollouts=4, baseline="leave-one-out")
         agent = change(settings.build(task.spec))
-        learner = Learner(agent, LearnerConfig(learning_rate=5e-3), STEPS)
-        fit(learner, task.batches("train", batch_size=64, seed=seed), steps=STEPS)
+        learner = Learner(agent, LearnerConfig(learning_rate=3e-3), steps)
+        fit(learner, task.batches("train", batch_size=32, seed=seed), steps=steps)
         return agent
 
     def accuracy(agent, how):
@@ -402,6 +402,3 @@ def test_the_gaze_is_learned_and_is_what_makes_it_work():
         assert accuracy(agent, "random") < 65
         assert accuracy(agent, "centre") < 35
     assert accuracy(trained(0, with_random_gaze), "random") < 65
-
-
-STEPS = 300

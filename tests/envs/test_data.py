@@ -138,7 +138,7 @@ def test_a_folder_in_place_of_a_file_is_named(folder):
     path = folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     path.unlink()
     path.mkdir()
-    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte.*Copy"):
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte.*Copy"):
         mnist(folder)
 
 

@@ -37,7 +37,9 @@ def test_every_task_is_tested():
     assert set(tasks_of_the_folder()) == set(SMALL), "add the new task, with quick settings, to SMALL"
 
 
-@pytest.fixture(params=[config for configs in SMALL.values() for config in configs], ids=lambda c: type(c).__name__, scope="module")
+@pytest.fixture(
+    params=[config for configs in SMALL.values() for config in configs], ids=lambda c: type(c).__name__, scope="module"
+)
 def task(request):
     return request.param.build()
 

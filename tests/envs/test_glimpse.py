@@ -116,7 +116,9 @@ def test_pixels_never_looked_at_change_nothing(pool):
         if asked is plain:
             expected = history
     for one, other in zip(history, expected):
-        torch.testing.assert_close(one.glimpse, other.glimpse, rtol=0, atol=400 * 2.0**-24)  # the table's unit is that of the noise
+        torch.testing.assert_close(
+            one.glimpse, other.glimpse, rtol=0, atol=400 * 2.0**-24
+        )  # the table's unit is that of the noise
         assert same(one[1:], other[1:])
 
 

@@ -102,7 +102,8 @@ def advantage_with_gradient(log_prob, returns, actions):
 
 
 @pytest.mark.parametrize(
-    "wrong", [mean_with_itself, knows_its_own_action, one_advantage_for_all_rollouts, past_rewards_only, advantage_with_gradient]
+    "wrong",
+    [mean_with_itself, knows_its_own_action, one_advantage_for_all_rollouts, past_rewards_only, advantage_with_gradient],
 )
 def test_a_wrong_estimator_is_found_out(wrong):
     assert worst_error(wrong) > 8

@@ -25,7 +25,7 @@ def test_one_process_is_a_world_of_its_own():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_shares_are_equal_and_make_up_the_batch(monkeypatch, size):
-    shares = []
+    shares: list[int] = []
     for rank in range(size):
         monkeypatch.setattr(parallel, "world", lambda rank=rank: (rank, size))
         shares += range(12)[rank_slice(12)]
@@ -34,19 +34,19 @@ def test_shares_are_equal_and_make_up_the_batch(monkeypatch, size):
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch):
     monkeypatch.setattr(parallel, "world", lambda: (0, 4))
-    with pytest.raises(ValueError, match="batch of 10 .* 4 processes"):
+    with pytest.raises(ValueError, match=r"batch of 10 .* 4 processes"):
         rank_slice(10)
 
 
 def gradients(global_batch: int) -> dict[str, torch.Tensor]:
     """What this process contributes: RAM's gradient with every kind of baseline, and the batch-mean baseline itself."""
     from agents.ram import RAMConfig
-    from envs.digits import DigitsConfig
+    from envs.cue import CueConfig
     from hardattn.estimators import batch_mean
 
     share = RETURNS[..., rank_slice(RETURNS.shape[-1])]
     found = {"batch-mean": batch_mean(share)}
-    task = DigitsConfig(glimpses=3, side=6).build()
+    task = CueConfig(glimpses=3).build()
     for kind in BASELINES:
         torch.manual_seed(0)
         agent = RAMConfig(hidden=8, features=4, rollouts=2, baseline=kind, reward="log-likelihood").build(task.spec)
