@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,6 +41,10 @@ class Options:
     """cpu, cuda, mps or auto."""
     precision: str | None = None
     """As lightning-fabric names it: 32-true, bf16-mixed, ... Default: 32-true."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be at least 0 and less than 2^63, found {self.seed}")
 
 
 def parse(
@@ -140,27 +145,27 @@ def train(name: str, options: Options) -> int:
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     leader = world()[0] == 0
 
-    run: Run | None = None
+    run: Run | None = None  # the leader's: one process writes
     start, best = 0, float("inf")
     records: list[dict[str, torch.Tensor]] = []
     config = describe(name, options.seed, study)
     if options.resume is not None:
-        run = Run.open(options.resume)
-        saved = run.load()
+        stored = Run.open(options.resume)
+        saved = stored.load()
         if saved is not None:
             weights, state, progress = saved
-            load_into(agent, weights, run.folder)
-            start, best = _restore(learner, weights, state, progress, records, run.folder)
+            load_into(agent, weights, stored.folder)
+            start, best = _restore(learner, weights, state, progress, records, stored.folder)
         if start >= study.fit.steps:
-            if leader and not (run.folder / "test.json").exists():  # it was stopped in its last moment
-                _conclude(run, options)
-            _tell(
-                leader, f"{run.folder} is finished: {start:,} steps, validation error {best:.2f} %. For more, start a new run"
-            )
+            if leader and not (stored.folder / "test.json").exists():  # it was stopped in its last moment
+                _conclude(stored, options)
+            done = f"{start:,} steps, validation error {best:.2f} %"
+            _tell(leader, f"{stored.folder} is finished: {done}. For more, start a new run")
             return 0
         if leader:
+            run = stored
             run.rewind(start)
-        _tell(leader, f"continuing {run.folder} at step {start:,} of {study.fit.steps:,}")
+        _tell(leader, f"continuing {stored.folder} at step {start:,} of {study.fit.steps:,}")
     elif leader:
         run = Run.create(options.runs_dir, f"{name}-{options.seed}", config)
         _tell(leader, f"{name}, seed {options.seed}: {study.sentence or 'a study of your own'}\nrun folder: {run.folder}")
@@ -168,19 +173,19 @@ def train(name: str, options: Options) -> int:
     ticker = Ticker(console, study.fit.steps, start, silent=not leader)
 
     def log(step: int, numbers: dict[str, float]) -> None:
-        if leader:
+        if run is not None:
             run.log(step, numbers)
         ticker.update(step, numbers["speed/examples"], numbers["error"])
 
     def look(step: int) -> None:
         nonlocal best
         variance = _estimator_variance(learner, first_batch)
-        if leader:
+        if run is not None:
             from hardattn.evaluation import answer_all
 
             errors = {
                 how: float(answer_all(agent, task, "validation", how).scores["error"].mean())
-                for how in agent.hows[:1] + ("random",)
+                for how in (agent.hows[0], "random")
             }
             usual = errors[agent.hows[0]]
             news = ", the best so far" if usual < best else ""
@@ -196,7 +201,7 @@ def train(name: str, options: Options) -> int:
     def save(step: int) -> None:
         # What was not logged yet goes along, so that the next log is of the same steps whether or not the run is resumed from here.
         pending = [{name: global_mean(value).item() for name, value in record.items()} for record in records]
-        if leader:
+        if run is not None:
             run.save(step, agent.state_dict(), learner.state(), {"best": best, "records": pending})
         fabric.barrier()
 
@@ -232,8 +237,7 @@ def train(name: str, options: Options) -> int:
         if run is not None:
             with suppress(OSError):  # what has failed once, or is written by now
                 run.close()
-    if leader:
-        assert run is not None
+    if run is not None:
         _conclude(run, options)
     return 0
 
@@ -279,13 +283,13 @@ def _conclude(run: Any, options: Options) -> None:
         if row["metric"] == "error":
             shown.add_row(row["name"], f"{row['value']:.2f} %", f"{row['low']:.2f} to {row['high']:.2f}")
     console.print(shown)
-    data = " ".join(_unusual(options, "data_dir"))
+    model = shlex.join([str(run.folder), *_unusual(options, "data_dir")])
     _tell(
         True,
         "The weights are those with the lowest validation error.\n"
-        f"Look:   tensorboard --logdir {run.folder}\n"
-        f"Again:  python scripts/evaluate.py {run.folder} {data}\n"
-        f"Draw:   python scripts/visualize.py {run.folder} {data}",
+        f"Look:   tensorboard --logdir {shlex.quote(str(run.folder))}\n"
+        f"Again:  python scripts/evaluate.py {model}\n"
+        f"Draw:   python scripts/visualize.py {model}",
     )
 
 

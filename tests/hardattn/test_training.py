@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -68,8 +69,17 @@ def test_a_run_that_is_done_does_nothing():
     assert not learner.steps
 
 
-def interrupt(number):
-    return lambda: os.kill(os.getpid(), number)
+def interrupt(*numbers):
+    """Send signals to this process, each when the one before was dealt with: the handler may run a little later."""
+
+    def send():
+        for number in numbers:
+            handler, deadline = signal.getsignal(number), time.monotonic() + 10
+            os.kill(os.getpid(), number)
+            while signal.getsignal(number) == handler and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+    return send
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,16 +93,30 @@ def test_an_interrupt_waits_for_the_step_and_its_hooks(number):
 
 
 def test_a_second_interrupt_stops_at_once():
-    def twice():
-        interrupt(signal.SIGINT)()
-        interrupt(signal.SIGINT)()
-        for _ in range(1000):  # the handler runs between two instructions
-            pass
-
-    learner = Counter(at=1, action=twice)
+    learner = Counter(at=1, action=interrupt(signal.SIGINT, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         fit(learner, batches(), steps=9)
     assert len(learner.steps) == 1
+
+
+def test_one_interrupt_of_each_kind_is_still_a_question():
+    """A launcher of several processes may pass Ctrl-C on as a SIGTERM."""
+    learner = Counter(at=1, action=interrupt(signal.SIGINT, signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        fit(learner, batches(), steps=9)
+    assert len(learner.steps) == 2
+
+
+def test_means_after_a_resume_are_those_of_a_run_without_a_pause():
+    """Whoever saves between two logs hands back the records that were not logged yet."""
+    whole, parts, records = [], [], []
+    fit(Counter(), batches(), steps=6, log=lambda done, numbers: whole.append((done, numbers["loss"])), log_every=3)
+    learner, log = Counter(at=3, action=interrupt(signal.SIGINT)), lambda done, numbers: parts.append((done, numbers["loss"]))
+    with pytest.raises(Interrupted):
+        fit(learner, batches(), steps=6, log=log, log_every=3, records=records)
+    assert [record["loss"].item() for record in records] == [3.0]
+    fit(Counter(), batches(4), start=4, steps=6, log=log, log_every=3, records=records)
+    assert parts == whole and not records
 
 
 def test_an_error_puts_the_handlers_back():

@@ -3,13 +3,15 @@
 import lightning_fabric  # noqa: F401
 import matplotlib.figure  # noqa: F401
 import scipy.stats  # noqa: F401
-import sklearn.datasets  # noqa: F401
+import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 
-import scripts.evaluate  # noqa: F401
-import scripts.pictures  # noqa: F401
+import envs.data
+import scripts.evaluate
+import scripts.pictures
 import scripts.train  # noqa: F401
 
+envs.data.digits()
 torch.set_num_threads(1)

@@ -1,0 +1,86 @@
+"""What is said about a trained model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.scripts.processes import BLIND, Ended, run
+
+HOWS = ["mean", "sampled", "averaged", "random", "centre", "raster"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of enough steps to know more than chance."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = run("train_ram", *BLIND, "--steps", 300, "--evaluate-every", 100, folder=folder)
+    assert ended.code == 0, ended.text
+    return folder / "runs" / "ram-digits-0"
+
+
+def only_json(ended: Ended) -> list[dict]:
+    assert ended.code == 0 and ended.err == "", ended.text
+    return json.loads(ended.out)
+
+
+def test_rows_have_their_names_and_their_order(trained, tmp_path):
+    rows = only_json(run("evaluate", trained, "--json", "-", folder=tmp_path))
+    assert all(list(row) == ["name", "metric", "value", "low", "high"] for row in rows)
+    assert list(dict.fromkeys(row["name"] for row in rows)) == HOWS
+    metrics = ["error", "values-sensed", *(f"error/{label}" for label in range(10))]
+    for how in HOWS:
+        assert [row["metric"] for row in rows if row["name"] == how] == metrics
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert all(0 <= row["value"] <= 100 for row in rows if row["metric"].startswith("error"))
+    sensed = {row["name"]: row["value"] for row in rows if row["metric"] == "values-sensed"}
+    assert sensed == {how: 3 * 8 * 8 * (8 if how == "averaged" else 1) for how in HOWS}
+    errors = {row["name"]: row["value"] for row in rows if row["metric"] == "error"}
+    assert errors["mean"] < 75 and len(set(errors.values())) > 3, "it has learned nothing, or looks the same way every time"
+
+
+def test_a_run_and_its_weights_say_the_same(trained, tmp_path):
+    weights = tmp_path / "moved.safetensors"
+    shutil.copy(trained / "best.safetensors", weights)
+    assert run("evaluate", weights, "--json", "rows/here.json", folder=tmp_path).code == 0
+    rows = json.loads((tmp_path / "rows" / "here.json").read_text())
+    assert rows == only_json(run("evaluate", trained, "--json", "-", folder=tmp_path))
+    assert rows == json.loads((trained / "test.json").read_text())
+
+
+def test_the_split_and_the_seed_matter_and_the_batch_size_does_not(trained, tmp_path):
+    usual, *others = (
+        only_json(run("evaluate", trained, "--json", "-", *options, folder=tmp_path))
+        for options in ([], ["--batch-size", 77], ["--seed", 1], ["--split", "validation"])
+    )
+    assert others[0] == usual
+    for how in HOWS:
+        one, other = ([row["value"] for row in rows if row["name"] == how] for rows in (usual, others[1]))
+        assert (one != other) == (how in ("sampled", "averaged", "random"))
+    assert others[2][0] != usual[0]
+
+
+def test_the_tables_fit_a_page(trained, tmp_path):
+    ended = run("evaluate", trained, folder=tmp_path)
+    assert ended.code == 0 and "ram-digits: test set" in ended.out and "error of every class" in ended.out
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+    for how in HOWS:
+        assert f" {how} " in ended.out
+    assert "…" not in ended.out, "a column was cut"
+
+
+@pytest.mark.slow
+def test_pictures_are_written(trained, tmp_path):
+    ended = run("visualize", trained, "--out", "pictures", "--how", "raster", folder=tmp_path)
+    assert ended.code == 0, ended.text
+    names = {"glimpses.png", "seen.png", "fixations.png", "policies.png", "learning.png", "animation.gif"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == names
+    assert {line for line in ended.out.split()} == {f"pictures/{name}" for name in names}
+    for name in names:
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            picture.load()
+            assert picture.format == name[-3:].upper() and min(picture.size) > 100
+            assert len(set(picture.convert("L").resize((50, 50)).getdata())) > 5, f"{name} is empty"
+            assert name[-3:] == "png" or picture.n_frames > 3

@@ -1,0 +1,134 @@
+"""A run as people see it: on the terminal, in its folder and in TensorBoard."""
+
+import io
+import json
+import os
+import pty
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.scripts.processes import BLIND, ROOT, TINY, Running, run
+
+SCALARS = {
+    *("loss", "nll", "error", "reward", "reinforce", "advantage", "baseline", "entropy", "speed/examples"),
+    *("gradient/locator", "gradient/baseline", "gradient/rest", "validation/mean", "validation/random"),
+}
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Runs a script in this process, so that parts of it can be replaced. Returns the exit code."""
+
+    def work(script: str, *arguments) -> int:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "scripts" / f"{script}.py"), *map(str, arguments)])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        return end.value.code
+
+    return work
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_every_number_and_picture(command, tmp_path):
+    assert command("train", "ram-digits", *TINY, "--steps", 20) == 0
+    events = EventAccumulator(str(tmp_path / "runs" / "ram-digits-0"), size_guidance={"images": 0})
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert scalars >= SCALARS and scalars - SCALARS <= {"estimator/relative-variance"}
+    logged = [json.loads(line) for line in (tmp_path / "runs" / "ram-digits-0" / "metrics.jsonl").read_text().splitlines()]
+    for name in scalars:
+        rows = [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in logged if name in row]
+        assert rows and rows == [(event.step, event.value) for event in events.Scalars(name)]
+    assert [event.step for event in events.Scalars("error")] == [10, 20]
+    pictures = {name: Image.open(io.BytesIO(events.Images(name)[-1].encoded_image_string)) for name in events.Tags()["images"]}
+    assert set(pictures) == {"glimpses", "seen", "fixations", "animation"}
+    for name, picture in pictures.items():
+        assert picture.format == ("GIF" if name == "animation" else "PNG")
+        assert picture.getextrema() != ((0, 0),) * 3 and events.Images(name)[-1].step == 20
+        assert picture.size == (events.Images(name)[-1].width, events.Images(name)[-1].height)
+    assert pictures["animation"].n_frames > 3
+
+
+def test_the_configuration_is_written_before_the_first_step(command, tmp_path, monkeypatch, capsys):
+    """And a second Ctrl-C, which waits for nothing, still says how to go on."""
+
+    def stop(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hardattn.training.fit", stop)
+    assert command("train_ram", *BLIND, "--seed", 3, "--std", 0.2) == 130
+    folder = tmp_path / "runs" / "ram-digits-3"
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["name"] == "ram-digits" and config["seed"] == 3 and config["study"]["agent"]["std"] == 0.2
+    assert re.search(r"stopped without saving\. Go on with: .*--resume runs/ram-digits-3$", capsys.readouterr().err.strip())
+
+
+def test_the_way_back_names_what_the_configuration_does_not_hold(command, monkeypatch, capsys):
+    def stop(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hardattn.training.fit", stop)
+    command("train_ram", *BLIND, "--runs-dir", "my runs", "--data-dir", "else where", "--precision", "32-true")
+    assert capsys.readouterr().err.endswith("--resume 'my runs/ram-digits-0' --data-dir 'else where' --precision 32-true\n")
+
+
+def test_a_log_file_gets_plain_lines(tmp_path):
+    ended = run("train_ram", *BLIND, "--steps", 40, folder=tmp_path)
+    assert ended.code == 0 and ended.out == ""
+    assert "\x1b" not in ended.err and "\r" not in ended.err
+    lines = ended.err.splitlines()
+    assert lines[1] == "run folder: runs/ram-digits-0"
+    assert any(re.fullmatch(r"step 10 of 40: [\d,]+ images/s  error [\d.]+ %  \d:\d\d:\d\d left", line) for line in lines)
+    for step in (20, 40):
+        assert len([line for line in lines if line.startswith(f"step {step}: validation error ")]) == 1
+    hows = [line.split()[1] for line in lines if line.startswith("│")]
+    assert hows == ["mean", "sampled", "averaged", "random", "centre", "raster"]
+    for script in ("tensorboard --logdir", "python scripts/evaluate.py", "python scripts/visualize.py"):
+        assert any(line.endswith(f"{script} runs/ram-digits-0") for line in lines)
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_one_line_that_moves(tmp_path):
+    main, side = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "90", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(ROOT / "scripts" / "train_ram.py"), *BLIND, "--steps", "40"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdin=side, stdout=side, stderr=side)
+    os.close(side)
+    seen = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # what Linux says when the other side has closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(main)
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen.decode())
+    assert re.search(r"40/40 [\d,]+ images/s  error [\d.]+ %  0:00:00 left", text), text
+    assert "step 10 of 40" not in text
+    assert all(len(line.split("\r")[-1]) <= 90 for line in text.split("\n")), text
+
+
+def test_a_study_of_ones_own_is_named_after_its_preset(tmp_path):
+    """A second run of the same name gets a folder of its own."""
+    for folder in ("ram-digits-0", "ram-digits-0-2"):
+        assert run("train", "ram-digits", *BLIND, "--steps", 1, folder=tmp_path).code == 0
+        assert (tmp_path / "runs" / folder / "test.json").exists()
+
+
+def test_ctrl_c_before_the_first_step_is_not_a_traceback(tmp_path):
+    running = Running("train_ram", tuple(BLIND), tmp_path)
+    running.wait_for(lambda: (tmp_path / "runs").exists())
+    running.signal(2)
+    ended = running.end()
+    assert ended.code == 130 and "Traceback" not in ended.text, ended.text
