@@ -90,10 +90,10 @@ def _summary(table: list[Scores], name: str, split: str, image_size: int) -> Tab
 
 def _classes(table: list[Scores]) -> Table:
     by = _by_how(table)
-    labels = [metric.removeprefix("error/") for metric in next(iter(by.values())) if metric.startswith("error/")]
-    shown = Table("gaze", *labels, title="error of every class in percent")
-    for how, metrics in by.items():
-        shown.add_row(how, *(f"{metrics[f'error/{label}'].values.mean():.1f}" for label in labels))
+    labels = [metric for metric in next(iter(by.values())) if metric.startswith("error/")]
+    shown = Table("class", *by, title="error of every class in percent")
+    for label in labels:
+        shown.add_row(label.removeprefix("error/"), *(f"{metrics[label].values.mean():.1f}" for metrics in by.values()))
     return shown
 
 

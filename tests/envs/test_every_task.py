@@ -92,6 +92,8 @@ def test_training_depends_on_the_seed_and_the_frozen_splits_do_not(task):
     for split in SPLITS:
         one, other = (next(task.batches(split, batch_size=8, seed=seed)) for seed in (0, 1))
         assert same(one, other) == (split != "train")
+        one, other = (task.scenes(split, torch.arange(8), seed=seed) for seed in (0, 1))
+        assert same(one, other) == (split != "train")
 
 
 def test_no_split_repeats_another(task):

@@ -46,7 +46,7 @@ class Ended:
 
 
 class Running:
-    """A script at work, `python scripts/NAME.py ARGUMENTS`. In `folder`: what it prints."""
+    """A script at work, `python scripts/NAME.py ARGUMENTS`. What it prints goes to files in `folder`, or to a terminal."""
 
     def __init__(
         self,
@@ -56,11 +56,14 @@ class Running:
         *,
         limit: int | None = None,
         environment: Mapping[str, str] | None = None,
+        terminal: str | None = None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.scripts.preload"])
         os.environ["OMP_NUM_THREADS"] = "1"  # the server keeps the environment it is started with
-        self._files = [folder / f"{name}-{time.monotonic_ns()}.{kind}" for kind in ("out", "err")]
+        self._files = (
+            [Path(terminal)] * 2 if terminal else [folder / f"{name}-{time.monotonic_ns()}.{kind}" for kind in ("out", "err")]
+        )
         words = [str(x) for x in arguments]
         self.process = context.Process(target=_work, args=(name, words, folder, self._files, limit, dict(environment or {})))
         self.process.start()
@@ -87,7 +90,7 @@ class Running:
             raise AssertionError(f"no end after {seconds} seconds:\n{self.err}")
         code = self.process.exitcode
         assert code is not None
-        return Ended(code, *(path.read_text() if path.exists() else "" for path in self._files))
+        return Ended(code, *(path.read_text() if path.is_file() else "" for path in self._files))
 
 
 def run(name: str, *arguments: Any, folder: Path, **settings: Any) -> Ended:

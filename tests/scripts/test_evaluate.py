@@ -82,5 +82,5 @@ def test_pictures_are_written(trained, tmp_path):
         with Image.open(tmp_path / "pictures" / name) as picture:
             picture.load()
             assert picture.format == name[-3:].upper() and min(picture.size) > 100
-            assert len(set(picture.convert("L").resize((50, 50)).getdata())) > 5, f"{name} is empty"
+            assert len(picture.convert("L").getcolors()) > 5, f"{name} is empty"
             assert name[-3:] == "png" or picture.n_frames > 3

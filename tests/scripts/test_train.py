@@ -6,7 +6,7 @@ import os
 import pty
 import re
 import runpy
-import subprocess
+import select
 import sys
 
 import pytest
@@ -95,24 +95,18 @@ def test_a_log_file_gets_plain_lines(tmp_path):
         assert any(line.endswith(f"{script} runs/ram-digits-0") for line in lines)
 
 
-@pytest.mark.slow
 def test_a_terminal_gets_one_line_that_moves(tmp_path):
     main, side = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "90", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(ROOT / "scripts" / "train_ram.py"), *BLIND, "--steps", "40"]
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdin=side, stdout=side, stderr=side)
-    os.close(side)
+    environment = {"TERM": "xterm", "COLUMNS": "90"}
+    arguments = (*BLIND, "--steps", 40)
+    running = Running("train_ram", arguments, tmp_path, environment=environment, terminal=os.ttyname(side))
     seen = b""
-    while True:
-        try:
-            part = os.read(main, 65536)
-        except OSError:  # what Linux says when the other side has closed
-            break
-        if not part:
-            break
-        seen += part
+    while running.process.is_alive() or select.select([main], [], [], 0)[0]:
+        if select.select([main], [], [], 0.05)[0]:
+            seen += os.read(main, 65536)
+    os.close(side)
     os.close(main)
-    assert process.wait(60) == 0
+    assert running.end().code == 0
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen.decode())
     assert re.search(r"40/40 [\d,]+ images/s  error [\d.]+ %  0:00:00 left", text), text
     assert "step 10 of 40" not in text
