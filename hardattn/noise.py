@@ -59,7 +59,7 @@ def keys(seed: int, stream: str, index: Int[Tensor, "*a"]) -> Int[Tensor, "*a"]:
 
 
 def fork(key: Int[Tensor, "*a"], stream: str) -> Int[Tensor, "*a"]:
-    """A new key for every key: an independent stream for another use of the same example."""
+    """A new key for every key: an independent stream for another use of the same example. Forking twice by one name undoes the fork."""
     return key ^ _root(0, stream)  # `bits` mixes; streams that begin at unrelated places do not meet
 
 

@@ -69,14 +69,17 @@ def run_command() -> int:
 def _summary(table: list[Scores], name: str, split: str, image_size: int) -> Table:
     by = _by_how(table)
     usual = next(iter(by))
+    columns = ("gaze", "error", "95 % interval", f"p ({usual})", "sensed", "of the image")
     shown = Table(
-        "gaze", "error", "95 % interval", f"against {usual}", "values sensed", "of the image", title=f"{name}: {split} set"
+        *columns,
+        title=f"{name}: {split} set",
+        caption=f"p: of a permutation test against {usual}. sensed: values, per question",
     )
     for how, metrics in by.items():
         scores = metrics["error"]
         estimate = interval(scores.values, group=scores.group)
         sensed = metrics["values-sensed"].values.mean()
-        p = "" if how == usual else f"p = {paired_p(by[usual]['error'].values, scores.values, group=scores.group):.4f}"
+        p = "" if how == usual else f"{paired_p(by[usual]['error'].values, scores.values, group=scores.group):.4f}"
         shown.add_row(
             how,
             f"{estimate.value:.2f} %",

@@ -13,6 +13,14 @@ from hardattn.contract import Batch
 from hardattn.training import Interrupted, fit
 
 
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """A process started in the background ignores Ctrl-C; these tests want Python's own answer to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Counter:
     """Learns nothing; remembers the calls."""
 

@@ -1,6 +1,7 @@
 """What is said about a trained model."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_the_tables_fit_a_page(trained, tmp_path):
     assert ended.code == 0 and "ram-digits: test set" in ended.out and "error of every class" in ended.out
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     for how in HOWS:
-        assert f" {how} " in ended.out
+        assert re.search(rf"│ {how} +│ [\d.]+ % +│ [\d.]+ to [\d.]+ +│", ended.out), ended.out
     assert "…" not in ended.out, "a column was cut"
 
 
