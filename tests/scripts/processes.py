@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import runpy
+import signal
 import sys
 import time
 import traceback
@@ -98,6 +99,9 @@ def run(name: str, *arguments: Any, folder: Path, **settings: Any) -> Ended:
 
 
 def _work(name: str, arguments: list[str], folder: Path, files: list[Path], limit: int | None, environment: dict) -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job, and all its children, would ignore Ctrl-C
     for number, path in enumerate(files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     os.chdir(folder)

@@ -3,18 +3,18 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.scripts.processes import BLIND, ROOT, run
+from tests.scripts.processes import BLIND, ROOT, Running, run
 
 STEPS = 40
 SETTINGS = ("digits", *BLIND, "--steps", str(STEPS), "--evaluate-every", "100", "--save-every", "100")
@@ -26,25 +26,28 @@ pytestmark = pytest.mark.slow
 
 def launcher(name: str) -> list[str]:
     """As a user types it, on a port that is free."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     tool = str(Path(sys.executable).with_name(name))
     if name == "torchrun":
         return [tool, "--nproc_per_node", "2", "--master_port", port, SCRIPT]
     return [tool, "run", "--accelerator", "cpu", "--devices", "2", "--main-port", port, SCRIPT, "--"]
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.Popen(
-        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    out, err = process.communicate(timeout=500)
-    return process.returncode, out + err
+def pair(folder: Path, *arguments: str) -> list[Running]:
+    """Two processes with the environment that torchrun gives them: without waiting for the launcher, and each within reach."""
+    port, found = free_port(), []
+    for rank in ("0", "1"):
+        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+        environment |= {"GROUP_RANK": "0", "TORCHELASTIC_RESTART_COUNT": "0", "TORCHELASTIC_MAX_RESTARTS": "0"}
+        found.append(Running("train_ram", arguments, folder, environment=environment))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +88,11 @@ def close(folder: Path, expected: tuple[dict[str, torch.Tensor], list[dict]]) ->
     ("tool", "options"), [("torchrun", ()), ("fabric", ("--baseline", "batch-mean"))], ids=["torchrun", "fabric"]
 )
 def test_two_processes_train_what_one_does(alone, tmp_path, tool, options):
-    code, text = finish(start(tmp_path, *launcher(tool), *SETTINGS, *options))
-    assert code == 0, text
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    words = [*launcher(tool), *SETTINGS, *options]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["ram-digits-0"]
     assert len(list((tmp_path / "runs" / "ram-digits-0").glob("events*"))) == 1
     for once in ("run folder: ", f"step {STEPS}: validation error", "scoring the test set", "tensorboard --logdir"):
@@ -94,23 +100,29 @@ def test_two_processes_train_what_one_does(alone, tmp_path, tool, options):
     close(tmp_path, alone(*options))
 
 
-def test_ctrl_c_stops_both_and_the_run_goes_on(alone, tmp_path):
-    """With the command that is printed."""
-    process = start(tmp_path, *launcher("torchrun"), *SETTINGS)
+@pytest.mark.parametrize("told", [(0, 1), (1,)], ids=["both", "one"])
+def test_processes_stop_after_the_same_step_and_the_run_goes_on(alone, tmp_path, told):
+    """Whoever hears Ctrl-C: a process that stopped alone would leave the other waiting for its gradient."""
+    running = pair(tmp_path, *SETTINGS)
     metrics = tmp_path / "runs" / "ram-digits-0" / "metrics.jsonl"
-    while not metrics.exists() and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
-    code, text = finish(process)
-    found = re.search(r"stopped and saved after (\d+) steps\. Go on with: torchrun --nproc_per_node 2 (.+)", text)
-    assert code != 0 and found, text
-    code, text = finish(start(tmp_path, *launcher("torchrun")[:-1], *found[2].split()))
-    assert code == 0 and f"continuing runs/ram-digits-0 at step {found[1]} of {STEPS}" in text, text
+    running[0].wait_for(metrics.exists)
+    for rank in told:
+        running[rank].signal(signal.SIGINT)
+    first, second = (process.end() for process in running)
+    assert first.code == second.code == 130, first.text + second.text
+    found = re.search(r"stopped and saved after (\d+) steps\. Go on with: (.+)", first.err)
+    assert found and "stopped" not in second.text, first.text + second.text
+    command = shlex.split(found[2])
+    assert command[:4] == ["torchrun", "--nproc_per_node", "2", SCRIPT]
+    first, second = (process.end() for process in pair(tmp_path, *command[4:]))
+    assert first.code == second.code == 0, first.text + second.text
+    assert f"continuing runs/ram-digits-0 at step {found[1]} of {STEPS}" in first.err and "continuing" not in second.text
     close(tmp_path, alone())
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_once(tmp_path):
-    code, text = finish(start(tmp_path, *launcher("torchrun"), "digits", *BLIND, "--batch-size", "15"))
-    assert code != 0
-    assert text.count("error: a global batch of 15 cannot be shared evenly by 2 processes: make it a multiple of 2") == 1, text
+    first, second = (process.end() for process in pair(tmp_path, "digits", *BLIND, "--batch-size", "15"))
+    assert first.code == second.code == 2
+    assert "error: a global batch of 15 cannot be shared evenly by 2 processes: make it a multiple of 2" in first.err
+    assert "error" not in second.text
     assert not (tmp_path / "runs").exists()
