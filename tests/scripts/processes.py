@@ -66,7 +66,9 @@ class Running:
             [Path(terminal)] * 2 if terminal else [folder / f"{name}-{time.monotonic_ns()}.{kind}" for kind in ("out", "err")]
         )
         words = [str(x) for x in arguments]
-        self.process = context.Process(target=_work, args=(name, words, folder, self._files, limit, dict(environment or {})))
+        self.process = context.Process(
+            target=_work, args=(name, words, folder, self._files, limit, dict(environment or {})), daemon=True
+        )
         self.process.start()
 
     @property

@@ -72,7 +72,7 @@ def stopped(tmp_path_factory) -> tuple[Path, str]:
     """A run after Ctrl-C, with what it said."""
     folder = tmp_path_factory.mktemp("stopped")
     running = Running("train_ram", ("digits", *SETTINGS), folder)
-    running.wait_for(lambda: len(rows(folder / "runs" / NAME)) >= 3)
+    running.wait_for(lambda: len(rows(folder / "runs" / NAME)) >= 2)  # at step 30, between the logs of 20 and 40
     running.signal(signal.SIGINT)
     ended = running.end()
     assert ended.code == 130 and "Traceback" not in ended.text, ended.text
