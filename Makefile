@@ -12,7 +12,8 @@ install: .venv/installed
 	touch $@
 
 train: install
-	$(BIN)/python scripts/train_ram.py
+	# One thread: the products are small, and two threads wait for each other on a busy machine.
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_ram.py
 
 lint: install
 	$(BIN)/ruff format --check .

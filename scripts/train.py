@@ -277,7 +277,10 @@ def _conclude(run: Any, options: Options) -> None:
     trained = load_trained(run.folder, options.data_dir)
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
-    write_rows(found, str(run.folder / "test.json"))
+    try:
+        write_rows(found, str(run.folder / "test.json"))
+    except ValueError as problem:  # no fault of the request: --resume scores again
+        raise OSError(str(problem)) from None
     shown = Table("gaze", "error", "95 % interval", title=f"{trained.name}: test set")
     for row in found:
         if row["metric"] == "error":
