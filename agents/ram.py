@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hardattn.chain import Steps, Weights, differentiable
+from hardattn.checks import at_least_one
 from hardattn.contract import Answer, Batch, Glimpsed, GlimpseSpec, Loss, Trace
 from hardattn.estimators import (
     Baseline,
@@ -63,9 +64,7 @@ class RAMConfig:
     """Cross-entropy after the last glimpse, or the mean over all glimpses."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "features", "rollouts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        at_least_one(self, "hidden", "features", "rollouts")
         if self.std <= 0:
             raise ValueError(f"std must be above 0, or nothing is explored; found {self.std}")
         choices = {

@@ -14,9 +14,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from envs.glimpse import Eye, Rules, ask
+from envs.numbered import classification_error, in_order
+from hardattn.checks import at_least_one
 from hardattn.contract import Answer, Batch, GlimpseSpec
 from hardattn.noise import fork, integers, keys
-from hardattn.parallel import rank_slice
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class CueConfig:
     """Scenes for validation, and as many for testing."""
 
     def __post_init__(self) -> None:
-        for name in ("side", "classes", "glimpses", "frozen"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        at_least_one(self, "side", "classes", "glimpses", "frozen")
         if self.side % 2:
             raise ValueError(f"side must be even, so that the middle panel has two halves; found {self.side}")
 
@@ -80,17 +79,9 @@ class Cue:
         return Batch(ask(panels.flatten(-2), gaze, fork(key, "agent"), self.config.eye), colour)
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
-        """See `hardattn.contract.Task.batches`."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
-        if split == "train":
-            share = rank_slice(batch_size)
-            while True:
-                yield self.scenes(split, torch.arange(share.start, share.stop) + start * batch_size, seed)
-                start += 1
-        for first in range(start * batch_size, self.size(split), batch_size):
-            yield self.scenes(split, torch.arange(first, min(first + batch_size, self.size(split))))
+        """See `envs.numbered.in_order`."""
+        return in_order(self, split, batch_size=batch_size, seed=seed, start=start)
 
     def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """`error`: 100 where the likeliest class is not the target, else 0, so that its mean is in percent."""
-        return {"error": (answer.output.argmax(-1) != batch.target).float() * 100}
+        """`error`, in percent; see `envs.numbered.classification_error`."""
+        return {"error": classification_error(answer, batch)}

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from envs import data
 from envs.glimpse import Eye, Rules, ask
+from envs.numbered import classification_error, in_order
 from envs.scenes import Canvas
+from hardattn.checks import at_least_one
 from hardattn.contract import Answer, Batch, GlimpseSpec
 from hardattn.noise import fork, keys, permutation, uniform
-from hardattn.parallel import rank_slice
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class DigitsConfig:
     """Pixels from the middle of the canvas to a gaze of 1. Default: as far as the finest window stays on the canvas."""
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "positions", "glimpses", "side", "scales"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        at_least_one(self, "height", "width", "positions", "glimpses", "side", "scales")
         if self.pieces < 0:
             raise ValueError(f"pieces must be at least 0, found {self.pieces}")
         digit = 24 if self.source == "digits" else 28
@@ -128,21 +127,12 @@ class Digits:
         return Batch(ask(pixels, gaze, fork(key, "agent"), self.config.eye), images.labels[chosen])
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
-        """See `hardattn.contract.Task.batches`. In training with several processes each gets its share of the global batch."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
-        if split == "train":
-            share = rank_slice(batch_size)
-            while True:
-                yield self.scenes(split, torch.arange(share.start, share.stop) + start * batch_size, seed)
-                start += 1
-        total = self.size(split)
-        for first in range(start * batch_size, total, batch_size):
-            yield self.scenes(split, torch.arange(first, min(first + batch_size, total)))
+        """See `envs.numbered.in_order`."""
+        return in_order(self, split, batch_size=batch_size, seed=seed, start=start)
 
     def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """`error`: 100 where the likeliest class is not the target, else 0, so that its mean is in percent."""
-        return {"error": (answer.output.argmax(-1) != batch.target).float() * 100}
+        """`error`, in percent; see `envs.numbered.classification_error`."""
+        return {"error": classification_error(answer, batch)}
 
 
 @lru_cache(maxsize=64)

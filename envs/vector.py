@@ -7,7 +7,7 @@ scene. All else follows from that number. N single environments therefore live t
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,27 +21,13 @@ from torch import Tensor
 from envs import glimpse as core
 from envs.digits import DigitsConfig
 from envs.glimpse import Observation, Rules, State
+from envs.numbered import Scenes
 from envs.render import Frames
 from envs.views import VIEWS, wholes
-from hardattn.contract import Batch, GlimpseSpec
 
 # Passes over the training images that scene numbers are drawn from. A task keeps the orders of so many passes at hand; with
 # more, every reset would shuffle all images anew.
 PASSES = 64
-
-
-@runtime_checkable
-class Scenes(Protocol):
-    """A task whose scenes can be drawn by number, such as `envs.digits.Digits`.
-
-    Its pixels must lie in [0, 1], or what is seen lies outside the observation space.
-    """
-
-    spec: GlimpseSpec
-
-    def size(self, split: str) -> int: ...
-
-    def scenes(self, split: str, index: Int[Tensor, " b"], seed: int = 0) -> Batch: ...
 
 
 class Game:

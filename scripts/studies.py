@@ -11,6 +11,7 @@ import tyro
 
 from agents.ram import RAM, RAMConfig
 from envs.digits import Digits, DigitsConfig
+from hardattn.checks import at_least_one
 from hardattn.learner import LearnerConfig
 from hardattn.runs import load_into, load_weights
 
@@ -36,9 +37,7 @@ class FitConfig:
     """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "evaluate_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        at_least_one(self, "steps", "batch_size", "log_every", "evaluate_every", "save_every")
 
 
 flat = tyro.conf.arg(name="")

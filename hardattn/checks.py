@@ -1,0 +1,10 @@
+"""What configurations check of themselves, so that the same mistake is named in the same words everywhere."""
+
+from typing import Any
+
+
+def at_least_one(config: Any, *names: str) -> None:
+    """Raises ValueError, naming the first culprit, unless all these fields of `config` are at least 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, found {getattr(config, name)}")
