@@ -76,11 +76,23 @@ def answer_all(agent: Agent, task: Task, split: str, how: str, *, seed: int = 0,
 
 
 def evaluate(
-    agent: Agent, task: Task, split: str, hows: Iterable[str], *, study: str = "", seed: int = 0, batch_size: int = 1000
+    agent: Agent,
+    task: Task,
+    split: str,
+    hows: Iterable[str],
+    *,
+    study: str = "",
+    seed: int = 0,
+    noise: int = 0,
+    batch_size: int = 1000,
 ) -> Iterator[Scores]:
-    """The long table of one agent, every way of answering on the same examples. Classes get metrics of their own, "error/3"."""
+    """The long table of one agent, every way of answering on the same examples. Classes get metrics of their own, "error/3".
+
+    `study` and `seed` say whose table it is: `seed` is that of the training. `noise` is that of the answers; it is the same for all models
+    unless asked for, so that a model answers today as it did at the end of its training.
+    """
     for how in hows:
-        answered = answer_all(agent, task, split, how, seed=seed, batch_size=batch_size)
+        answered = answer_all(agent, task, split, how, seed=noise, batch_size=batch_size)
         for metric, values in answered.scores.items():
             yield Scores(study, seed, how, metric, values, getattr(task, "views", 1))
         for label in np.unique(answered.target):

@@ -52,7 +52,8 @@ def run_command() -> int:
             options.split,
             trained.agent.hows,
             study=trained.name,
-            seed=options.seed,
+            seed=trained.seed,
+            noise=options.seed,
             batch_size=options.batch_size,
         )
     )

@@ -11,6 +11,11 @@ PAUSE = 30.0
 """Seconds between two plain lines, so that a log file of a long run stays readable."""
 
 
+def say(console: Console, text: str) -> None:
+    """A line as it is: never broken, so that paths and commands can be copied."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Ticker:
     """Tells how far a run is.
 
@@ -47,6 +52,6 @@ class Ticker:
             self.say(f"step {step:,} of {self._steps:,}: {rest}")
 
     def say(self, text: str) -> None:
-        """A line that stays, above the one that moves. It is never broken, so that paths and commands can be copied."""
+        """A line that stays, above the one that moves."""
         if not self._silent:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(self._console, text)

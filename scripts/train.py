@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.cli import again, first_here, main, tune_for_cpu, write_rows
-from scripts.progress import Ticker
+from scripts.progress import Ticker, say
 from scripts.studies import STUDIES, Study, describe, flat, load_trained
 
 ESTIMATOR_DRAWS = 16
@@ -327,9 +327,7 @@ def _fabric(make: Any, options: Options) -> Any:
 
 def _tell(leader: bool, text: str) -> None:
     if leader:
-        console.print(
-            text, highlight=False, markup=False, soft_wrap=True
-        )  # unbroken: commands and paths are there to be copied
+        say(console, text)
 
 
 def run_command() -> int:

@@ -67,6 +67,22 @@ def test_the_table_has_every_way_of_answering_and_every_class():
     assert {(s.study, s.seed) for s in table} == {("echo", 3)}
 
 
+def test_the_training_seed_is_a_label_and_not_the_noise_of_the_answers():
+    """Or a model would answer otherwise at the end of its training than when it is evaluated again."""
+
+    class Heard(Echo):
+        seeds: set[int] = set()  # noqa: RUF012
+
+        def answer(self, question, how="right", seed=0):
+            self.seeds.add(seed)
+            return super().answer(question, how)
+
+    assert {s.seed for s in evaluate(Heard(), Counting(), "test", ("right",), seed=3)} == {3} and Heard.seeds == {0}
+    Heard.seeds.clear()
+    list(evaluate(Heard(), Counting(), "test", ("right",), seed=3, noise=5))
+    assert Heard.seeds == {5}
+
+
 def test_rows_have_the_agreed_keys():
     table = [Scores("s", 0, "mean", "error", np.array([0.0, 100.0, 0.0, 0.0]))]
     (row,) = rows(table)

@@ -1,0 +1,29 @@
+"""The shipped weights give the published numbers again (docs/results.md)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hardattn.evaluation import answer_all
+from scripts.studies import load_trained
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
+DATA = os.environ.get("HARDATTN_DATA")
+
+
+def error(name: str, how: str, data_dir: Path) -> float:
+    trained = load_trained(WEIGHTS / f"{name}.safetensors", data_dir)
+    return answer_all(trained.agent, trained.task, "test", how).scores["error"].mean()
+
+
+# The tolerance is a few of 3,600 or 10,000 answers: another processor adds in another order.
+@pytest.mark.parametrize(("how", "published"), [("mean", 1.72), ("random", 14.53)])
+def test_ram_on_the_embedded_digits(how, published):
+    assert error("ram-digits", how, Path("nowhere")) == pytest.approx(published, abs=0.15)
+
+
+@pytest.mark.skipif(DATA is None, reason="needs MNIST: HARDATTN_DATA names the folder that holds MNIST/raw")
+@pytest.mark.parametrize(("how", "published"), [("mean", 1.16), ("random", 7.49)])
+def test_ram_on_mnist(how, published):
+    assert error("ram-mnist", how, Path(str(DATA))) == pytest.approx(published, abs=0.05)
