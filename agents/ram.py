@@ -40,6 +40,10 @@ Move = Callable[[int, Float[Tensor, "m b 2"], Float[Tensor, "m b 2"]], object]
 outside [-1, 1]."""
 
 
+Step = Callable[[Float[Tensor, "s g"], Any, Float[Tensor, "s d"]], Any]
+"""One step of a core without gradient: input, state (None before the first) and where to write h; returns the state."""
+
+
 @dataclass(frozen=True)
 class RAMConfig:
     """The model and its training signal. The defaults are the published model."""
@@ -103,12 +107,16 @@ class ReLUCore(nn.Module):
         self.input = nn.Linear(inputs, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
 
-    def step(self, g: Float[Tensor, "s g"], state: Tensor | None, out: Float[Tensor, "s d"]) -> Tensor:
-        """Writes h into `out` and returns the state."""
-        _linear(self.input, g, out)
-        if state is not None:  # before the first glimpse the state is zero
-            out.addmm_(state, self.recurrent.weight.T)
-        return out.relu_()
+    def stepper(self) -> Step:
+        from_input, recurrent = _affine(self.input), self.recurrent.weight.T.contiguous()
+
+        def step(g: Tensor, state: Tensor | None, out: Tensor) -> Tensor:
+            from_input(g, out)
+            if state is not None:  # before the first glimpse the state is zero
+                out.addmm_(state, recurrent)
+            return out.relu_()
+
+        return step
 
 
 class LSTMCore(nn.Module):
@@ -118,15 +126,19 @@ class LSTMCore(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(inputs, hidden)
 
-    def step(self, g: Float[Tensor, "s g"], state: Any, out: Float[Tensor, "s d"]) -> Any:
-        """Writes h into `out` and returns the state."""
-        h, state = self.lstm(g[None], state)
-        out.copy_(h[0])
-        return state
+    def stepper(self) -> Step:
+        def step(g: Tensor, state: Any, out: Tensor) -> Any:
+            h, state = self.lstm(g[None], state)
+            out.copy_(h[0])
+            return state
+
+        return step
 
 
-def _linear(layer: nn.Linear, x: Float[Tensor, "s i"], out: Float[Tensor, "s o"]) -> None:
-    torch.addmm(layer.bias, x, layer.weight.T, out=out)
+def _affine(layer: nn.Linear) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "s o"]], object]:
+    """The layer as a function that writes into its second argument, for many calls: the matrix is turned round once instead of in each product."""
+    bias, weight = layer.bias, layer.weight.T.contiguous()
+    return lambda x, out: torch.addmm(bias, x, weight, out=out)
 
 
 class RAM(nn.Module):
@@ -234,14 +246,15 @@ class RAM(nn.Module):
         gazes = steps.gaze.view(spec.glimpses, *first.shape)
         drawn = first.new_empty((spec.glimpses - 1, *first.shape))
         torch.clamp(first, -1, 1, out=gazes[0])
+        see, locate, join, step = _affine(self.what), _affine(self.where), _affine(self.join), self.core.stepper()
         state = None
         for i, (seen, place, encoded, joined, hidden) in enumerate(zip(*steps)):
             seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
             what, where = encoded.split(config.features, dim=-1)
-            _linear(self.what, seen, what)
-            _linear(self.where, place, where)
-            _linear(self.join, encoded.relu_(), joined)
-            state = self.core.step(joined.relu_(), state, hidden)
+            see(seen, what)
+            locate(place, where)
+            join(encoded.relu_(), joined)
+            state = step(joined.relu_(), state, hidden)
             if i < len(drawn):
                 move(i, self.locator(hidden).view_as(first), drawn[i])
                 torch.clamp(drawn[i], -1, 1, out=gazes[i + 1])

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hardattn import compiled
+
 
 class SummedAreaTable(NamedTuple):
     """What `retina` reads of a batch of images."""
@@ -34,14 +36,28 @@ def summed_area_table(image: Float[Tensor, "b c h w"], *, block: int) -> SummedA
     that of float32 itself for blocks up to 8.
     """
     fraction_bits = 30 - math.ceil(2 * math.log2(block))
-    b, c, h, w = image.shape
     brightest = torch.maximum(image.amax((1, 2, 3)), -image.amin((1, 2, 3)))
     # Pixels are smaller than 2^(exponent + fraction_bits); a unit below 2^-126 could not be divided by.
     exponent = (brightest.frexp().exponent - fraction_bits).clamp_(min=-126)
-    unit = torch.ldexp(torch.ones_like(brightest), exponent)
+    one = torch.ones_like(brightest)
+    sum_areas = _sum_areas_compiled if image.device.type == "cpu" and image.dtype == torch.float32 else _sum_areas
+    return SummedAreaTable(sum_areas(image, torch.ldexp(one, -exponent)), torch.ldexp(one, exponent))
+
+
+def _sum_areas(image: Float[Tensor, "b c h w"], units: Float[Tensor, " b"]) -> Int[Tensor, "b c h+1 w+1"]:
+    """The sums of a table; a pixel of 1 is `units` units."""
+    b, c, h, w = image.shape
     sums = image.new_zeros((b, c, h + 1, w + 1), dtype=torch.int32)
-    sums[..., 1:, 1:] = image / unit[:, None, None, None]  # rounds towards zero
-    return SummedAreaTable(sums.cumsum_(-1).cumsum_(-2), unit)
+    sums[..., 1:, 1:] = image * units[:, None, None, None]  # rounds towards zero
+    return sums.cumsum_(-1).cumsum_(-2)
+
+
+def _sum_areas_compiled(image: Float[Tensor, "b c h w"], units: Float[Tensor, " b"]) -> Int[Tensor, "b c h+1 w+1"]:
+    """As `_sum_areas`, to the bit, for float32 on the CPU."""
+    b, c, h, w = image.shape
+    sums = torch.zeros((b, c, h + 1, w + 1), dtype=torch.int32)
+    compiled.sum_areas(image.detach().contiguous().numpy(), units.numpy(), sums.numpy())
+    return sums
 
 
 def window_corners(
@@ -103,6 +119,26 @@ def retina(
         ValueError: if side, scales or zoom is less than 1.
     """
     check_retina(side=side, scales=scales, zoom=zoom)
+    on_cpu = table.sums.device.type == "cpu" and table.unit.dtype == torch.float32
+    look = _look_compiled if on_cpu else _look
+    return look(table, gaze, side, scales, zoom, reach).flatten(-4, -3)
+
+
+def _look_compiled(
+    table: SummedAreaTable, gaze: Float[Tensor, "*r b 2"], side: int, scales: int, zoom: int, reach: tuple[float, float]
+) -> Float[Tensor, "*r b k c g g"]:
+    """As `_look`, to the bit, on the CPU."""
+    b, c = table.sums.shape[:2]
+    places = gaze.detach().double().reshape(-1, b, 2)
+    seen = torch.empty((len(places), b, scales, c, side, side))
+    compiled.look(table.sums.numpy(), table.unit.numpy(), places.numpy(), side, zoom, *reach, seen.numpy())
+    return seen.view(*gaze.shape[:-1], *seen.shape[2:])
+
+
+def _look(
+    table: SummedAreaTable, gaze: Float[Tensor, "*r b 2"], side: int, scales: int, zoom: int, reach: tuple[float, float]
+) -> Float[Tensor, "*r b k c g g"]:
+    """A look by index arithmetic, on any device."""
     b, c, rows, columns = table.sums.shape
     widths = tuple(side * zoom**i for i in range(scales))
     corner = window_corners(gaze, size=(rows - 1, columns - 1), reach=reach, widths=widths)
@@ -114,7 +150,7 @@ def retina(
     corners = table.sums.view(-1).index_select(0, index.reshape(-1)).view(index.shape)
     strips = corners[..., 1:, :] - corners[..., :-1, :]
     sums = strips[..., 1:] - strips[..., :-1]
-    return (sums * (table.unit[:, None] / area)[:, :, None, None, None]).flatten(-4, -3)
+    return sums * (table.unit[:, None] / area)[:, :, None, None, None]
 
 
 @lru_cache

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardattn import glimpse
 from hardattn.glimpse import max_retina, retina, summed_area_table, window_corners
 
 
@@ -68,6 +69,16 @@ def test_retina_equals_a_slow_one(look):
     # A unit of the table, and float32's own rounding of the result.
     unit = 2.0 ** (math.ceil(2 * math.log2(block)) - 29)
     check_against_slow(seen, image, gaze, sizes, mean, (unit + 2.0**-23) * image.abs().max().item())
+
+
+@given(looks())
+def test_compiled_loops_and_tensors_agree_to_the_bit(look):
+    """What runs on the CPU and what runs elsewhere."""
+    image, gaze, sizes = look
+    table = summed_area_table(image, block=sizes["zoom"] ** (sizes["scales"] - 1))
+    assert torch.equal(table.sums, glimpse._sum_areas(image, 1 / table.unit))
+    seen = glimpse._look(table, gaze, sizes["side"], sizes["scales"], sizes["zoom"], sizes["reach"])
+    assert torch.equal(retina(table, gaze, **sizes), seen.flatten(-4, -3))
 
 
 @given(looks())
