@@ -7,11 +7,11 @@ REINFORCE trains the policy, and a regression trains its baseline. The three sha
 baseline.
 
 Where this differs from the paper: the paper does not say whether the policy's gradient reaches the core (here it does not), nor how far
-a gaze of 1 reaches (here the task says). The options `rollouts`, `reward`, `reward_at`, `supervise` and every baseline but "learned"
-are not the paper's; their defaults give the paper's model.
+a gaze of 1 reaches (here the task says). The options are not the paper's; their defaults give the paper's model. Two of them name papers of
+their own: `context` starts the gaze from a coarse look at the whole image (Ba, Mnih and Kavukcuoglu 2015, ICLR, Section 3, "Context
+network"), and `estimator` may replace REINFORCE on a grid of places by a relaxation, which reads all of the grid in training.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -28,20 +28,25 @@ from hardattn.estimators import (
     Baseline,
     baseline_loss,
     baseline_of,
-    gaussian_entropy,
-    gaussian_log_prob,
+    gumbel_softmax,
     returns_to_go,
     score_function,
+    straight_through,
 )
-from hardattn.noise import fork, normal, uniform
+from hardattn.noise import fork, uniform
+from hardattn.policies import GaussianGaze, GazePolicy, GridGaze, grid, raster
 
-Move = Callable[[int, Float[Tensor, "m b 2"], Float[Tensor, "m b 2"]], object]
-"""Is told the number of the move (0 is the first) and the policy's mean, and writes the place drawn into its third argument. A place may lie
-outside [-1, 1]."""
+Move = Callable[[int, Tensor | None], tuple[Tensor | None, Float[Tensor, "*m b 2"]]]
+"""Is told the number of the move (0 is the first) and the policy's parameters [m, b, p]; returns the action drawn, None for a gaze that is
+not the policy's, and its place, which may lie outside [-1, 1]."""
 
 
 Step = Callable[[Float[Tensor, "s g"], Any, Float[Tensor, "s d"]], Any]
 """One step of a core without gradient: input, state (None before the first) and where to write h; returns the state."""
+
+
+CONTROLS = ("random", "centre", "raster")
+"""Ways to look that ignore what was seen."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,22 @@ class RAMConfig:
     """Units of the core and of the joint glimpse encoding."""
     features: int = 128
     """Units that encode what is seen, and as many that encode where."""
+    glimpse: Literal["linear", "conv"] = "linear"
+    """What encodes a glimpse: one rectified layer, or two convolutions before it."""
+    gaze: Literal["learned", "random", "centre", "raster"] = "learned"
+    """Who moves the eye in training: the policy, or a control that learns to see and not to look."""
+    policy: Literal["gaussian", "grid"] = "gaussian"
+    """A place anywhere, or one of grid x grid places."""
     std: float = 0.15
-    """Standard deviation of the gaze in both directions, as a part of the reach."""
+    """Standard deviation of the Gaussian gaze in both directions, as a part of the reach."""
+    grid: int = 7
+    """Places a side of the grid policy."""
+    context: int = 0
+    """Pixels a side of a coarse image of everything that chooses the first gaze and tells the rest nothing. 0: the environment chooses."""
+    estimator: Literal["score-function", "straight-through", "gumbel"] = "score-function"
+    """How the policy's gradient is estimated. The last two need the grid, read all of it, and train the policy by the cross-entropy."""
+    temperature: float = 1.0
+    """Of the Gumbel relaxation."""
     rollouts: int = 1
     """Gaze paths drawn for every training image."""
     baseline: Baseline = "learned"
@@ -68,11 +87,19 @@ class RAMConfig:
     """Cross-entropy after the last glimpse, or the mean over all glimpses."""
 
     def __post_init__(self) -> None:
-        at_least_one(self, "hidden", "features", "rollouts")
+        at_least_one(self, "hidden", "features", "rollouts", "grid")
         if self.std <= 0:
             raise ValueError(f"std must be above 0, or nothing is explored; found {self.std}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, found {self.temperature}")
+        if self.context < 0:
+            raise ValueError(f"context must be at least 0 pixels, found {self.context}")
         choices = {
             "core": ("relu", "lstm"),
+            "glimpse": ("linear", "conv"),
+            "gaze": ("learned", *CONTROLS),
+            "policy": ("gaussian", "grid"),
+            "estimator": ("score-function", "straight-through", "gumbel"),
             "baseline": get_args(Baseline),
             "reward": ("correct", "log-likelihood"),
             "reward_at": ("end", "every"),
@@ -85,18 +112,26 @@ class RAMConfig:
             raise ValueError(
                 f"baseline leave-one-out compares rollouts of one image: it needs rollouts >= 2, found {self.rollouts}"
             )
+        if self.estimator != "score-function" and (self.policy != "grid" or self.context):
+            raise ValueError(f"estimator {self.estimator} relaxes a choice among places: it needs policy grid and no context")
+        if self.context and self.gaze != "learned":
+            raise ValueError(f"a context starts a learned gaze, found gaze {self.gaze}")
 
     def build(self, spec: GlimpseSpec) -> "RAM":
         return RAM(spec, self)
 
 
 class Rollout(NamedTuple):
-    """M ways of looking at every image, time first. `drawn` are the T - 1 moves as the policy drew them, before the border stopped them."""
+    """M ways of looking at every image, time first. There is one move less than glimpses, unless a context chooses the first gaze too."""
 
     hidden: Float[Tensor, "t m b d"]
     gaze: Float[Tensor, "t m b 2"]
-    mean: Float[Tensor, "t-1 m b 2"]
-    drawn: Float[Tensor, "t-1 m b 2"]
+    before: Float[Tensor, "moves m b d"]
+    """The state before every move, without gradient (but for a context's)."""
+    parameters: Float[Tensor, "moves m b p"] | None
+    """Of the policy. None if the agent has none."""
+    drawn: Float[Tensor, "moves m b a"] | None
+    """Actions as the policy drew them, before the border stopped them. None if something else moved the eye."""
 
 
 class ReLUCore(nn.Module):
@@ -118,6 +153,15 @@ class ReLUCore(nn.Module):
 
         return step
 
+    def forward(self, g: Float[Tensor, "t s g"], state: Tensor | None = None) -> tuple[Float[Tensor, "t s d"], Tensor]:
+        """All steps at once, with gradient; and the state after them."""
+        hidden = []
+        for pre in self.input(g):
+            state = (pre if state is None else pre + self.recurrent(state)).relu()
+            hidden.append(state)
+        assert state is not None
+        return torch.stack(hidden), state
+
 
 class LSTMCore(nn.Module):
     """An LSTM with forget gates (Gers, Schmidhuber and Cummins 2000). The state is (h, c)."""
@@ -134,6 +178,45 @@ class LSTMCore(nn.Module):
 
         return step
 
+    def forward(self, g: Float[Tensor, "t s g"], state: Any = None) -> tuple[Float[Tensor, "t s d"], Any]:
+        """All steps at once, with gradient; and the state after them."""
+        return self.lstm(g, state)
+
+
+class ConvGlimpse(nn.Module):
+    """Two convolutions over the patch of all scales, then one layer, which the agent rectifies."""
+
+    def __init__(self, spec: GlimpseSpec, features: int) -> None:
+        super().__init__()
+        self.shape = (spec.scales * spec.channels, spec.side, spec.side)
+        half = (spec.side + 1) // 2
+        self.near = nn.Conv2d(self.shape[0], 16, 3, padding=1)
+        self.far = nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.out = nn.Linear(32 * half * half, features)
+
+    def forward(self, seen: Float[Tensor, "*r p"]) -> Float[Tensor, "*r f"]:
+        x = self.far(self.near(seen.reshape(-1, *self.shape)).relu()).relu()
+        return self.out(x.flatten(1)).view(*seen.shape[:-1], -1)
+
+
+class Locator(nn.Linear):
+    """From a state to the policy's parameters; with a context also from a coarse image to the state before the first glimpse."""
+
+    def __init__(self, hidden: int, parameters: int, coarse: int) -> None:
+        super().__init__(hidden, parameters)
+        self.context = nn.Linear(coarse, hidden) if coarse else None
+
+
+class Expected(nn.Module):
+    """A return that is expected whatever was seen, one number for every move: the baseline "constant"."""
+
+    def __init__(self, moves: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(moves))
+
+    def forward(self, before: Float[Tensor, "moves *r d"]) -> Float[Tensor, "moves *r 1"]:
+        return self.value.view(-1, *[1] * (before.ndim - 1)).expand(*before.shape[:-1], 1)
+
 
 def _affine(layer: nn.Linear) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "s o"]], object]:
     """The layer as a function that writes into its second argument, for many calls: the matrix is turned round once instead of in each product."""
@@ -144,21 +227,41 @@ def _affine(layer: nn.Linear) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "
 class RAM(nn.Module):
     """See the module. Letters in the code are the paper's: g a glimpse's encoding, h the state."""
 
-    hows = ("mean", "sampled", "averaged", "random", "centre", "raster")
-    separate = ("locator", "baseline")
-    """Children that share no gradient with the rest: their gradients are clipped and reported on their own."""
     averaged_over = 8
 
     def __init__(self, spec: GlimpseSpec, config: RAMConfig) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        self.what = nn.Linear(spec.glimpse_size, config.features)
+        self.policy: GazePolicy = GridGaze(config.grid) if config.policy == "grid" else GaussianGaze(config.std)
+        self.moves = spec.glimpses - (not config.context)
+        self.what = (
+            nn.Linear(spec.glimpse_size, config.features) if config.glimpse == "linear" else ConvGlimpse(spec, config.features)
+        )
         self.where = nn.Linear(2, config.features)
         self.join = nn.Linear(2 * config.features, config.hidden)
         self.core = (ReLUCore if config.core == "relu" else LSTMCore)(config.hidden, config.hidden)
         self.classifier = nn.Linear(config.hidden, spec.classes)
-        self.locator = nn.Linear(config.hidden, 2)
-        self.baseline = nn.Linear(config.hidden, 1) if config.baseline == "learned" else None
+        learned = config.gaze == "learned"
+        coarse = spec.channels * config.context**2
+        self.locator = Locator(config.hidden, self.policy.parameters, coarse) if learned else None
+        self.baseline: nn.Module | None = None
+        if learned and not self._relaxed:
+            if config.baseline == "learned":
+                self.baseline = nn.Linear(config.hidden, 1)
+            elif config.baseline == "constant":
+                self.baseline = Expected(self.moves)
+
+    @property
+    def hows(self) -> tuple[str, ...]:
+        """Without a policy the usual way to look is the one that was trained."""
+        if self.locator is not None:
+            return "mean", "sampled", "averaged", *CONTROLS
+        return self.config.gaze, *(how for how in CONTROLS if how != self.config.gaze)
+
+    @property
+    def separate(self) -> tuple[str, ...]:
+        """Children that share no gradient with the rest: their gradients are clipped and reported on their own."""
+        return () if self._relaxed else ("locator", "baseline")
 
     def forward(self, batch: Batch) -> Loss:
         return self.loss(batch)
@@ -166,87 +269,119 @@ class RAM(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """The hybrid loss; the reward of a rollout is computed from the same answers that cross-entropy is."""
         config, question, target = self.config, batch.question, batch.target
-        rollout = self.look_around(question, self._sample(fork(question.key, "gaze"), config.rollouts), config.rollouts)
+        key = fork(question.key, "gaze")
+        if self._relaxed:
+            rollout = self._relax(question, key, config.rollouts)
+        else:
+            how = "sampled" if config.gaze == "learned" else config.gaze
+            rollout = self.look_around(question, self._mover(how, key, config.rollouts), config.rollouts)
         logits = self.classifier(rollout.hidden if self._every_answer else rollout.hidden[-1:])
         log_likelihood, correct = _judge(logits, target)
         nll = -(log_likelihood if config.supervise == "every" else log_likelihood[-1:]).mean()
         terms = {"nll": nll, "error": 100 * (1 - correct[-1].mean())}
         total = nll
-        if self.spec.glimpses > 1:
+        if self.moves and rollout.drawn is not None and rollout.parameters is not None:
+            log_prob = self.policy.log_prob(rollout.drawn, rollout.parameters)
             returns = self._returns(log_likelihood, correct)
-            learned = self.baseline(rollout.hidden[:-1].detach()).squeeze(-1) if self.baseline is not None else None
-            greedy = self._greedy_returns(batch) if config.baseline == "self-critical" else None
-            subtracted = baseline_of(config.baseline, returns, learned=learned, greedy=greedy)
-            log_prob = gaussian_log_prob(rollout.drawn, rollout.mean, config.std)
-            reinforce = score_function(log_prob, returns, subtracted)
-            total = total + reinforce
-            terms |= {
-                "reward": returns[0].mean(),
-                "reinforce": reinforce,
-                "entropy": -log_prob.mean(),  # of the gaze in nats, as drawn
-                "advantage": (returns - subtracted).square().mean().sqrt(),
-            }
-            if learned is not None:
-                regression = baseline_loss(learned, returns)
-                total = total + regression
-                terms["baseline"] = regression
+            terms |= {"reward": returns[0].mean(), "entropy": -log_prob.mean()}  # of the gaze in nats, as drawn
+            if not self._relaxed:
+                learned = self.baseline(rollout.before.detach()).squeeze(-1) if self.baseline is not None else None
+                greedy = self._greedy_returns(batch) if config.baseline == "self-critical" else None
+                subtracted = baseline_of(config.baseline, returns, learned=learned, greedy=greedy)
+                reinforce = score_function(log_prob, returns, subtracted)
+                total = total + reinforce
+                terms |= {"reinforce": reinforce, "advantage": (returns - subtracted).square().mean().sqrt()}
+                if learned is not None:
+                    regression = baseline_loss(learned, returns)
+                    total = total + regression
+                    terms["baseline"] = regression
         return Loss(total, {name: value.detach() for name, value in terms.items()})
 
     @torch.no_grad()
-    def answer(self, question: Glimpsed, how: str = "mean", seed: int = 0) -> Answer:
+    def answer(self, question: Glimpsed, how: str | None = None, seed: int = 0) -> Answer:
         """Look at every image and name it.
 
         Args:
             question: of a glimpse task.
-            how: "mean" (the policy's mean), "sampled" (one draw from the policy), "averaged" (mean of the probabilities of 8 draws), or a
-                control that ignores the policy: "random" (uniform), "centre" (the middle every time), "raster" (a regular grid, line by
-                line). The first gaze is the environment's in every case.
+            how: the usual way if not given, or "mean" (the policy's mean, on a grid its likeliest place), "sampled" (one draw from the
+                policy), "averaged" (mean of the probabilities of 8 draws), or a control that ignores the policy: "random" (uniform),
+                "centre" (the middle every time), "raster" (a regular grid, line by line). The first gaze is the environment's, unless a
+                context chooses it.
             seed: of the noise of "sampled", "averaged" and "random".
 
         Returns:
             Log-probabilities [b, n], and a trace; that of "averaged" shows the first draw and counts the values sensed in all.
 
         Raises:
-            ValueError: if `how` is unknown.
+            ValueError: if `how` is unknown, or needs a policy and there is none.
         """
+        how = self.hows[0] if how is None else how
+        if how not in self.hows:
+            raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
         rollouts = self.averaged_over if how == "averaged" else 1
-        rollout = self.look_around(question, self._mover(question, how, seed), rollouts)
+        key = fork(question.key, f"answer {seed}")
+        rollout = self.look_around(question, self._mover(how, key, rollouts), rollouts)
         belief = self.classifier(rollout.hidden).softmax(-1)
-        first = Rollout(*(x[:, 0] for x in rollout))
-        ways = len(question.gaze), max(self.spec.glimpses - 1, 0)
+        log_prob = entropy = None
+        if self.moves and rollout.parameters is not None:
+            entropy = self.policy.entropy(rollout.parameters[:, 0]).transpose(0, 1)
+            if rollout.drawn is not None:
+                log_prob = self.policy.log_prob(rollout.drawn[:, 0], rollout.parameters[:, 0]).transpose(0, 1)
+        weighed = self.moves * self.config.grid**2 if self.locator is not None and self.config.policy == "grid" else 0
+        sensed = self.spec.glimpses * self.spec.glimpse_size * rollouts + self.spec.channels * self.config.context**2
         trace = Trace(
-            gaze=first.gaze.transpose(0, 1),
+            gaze=rollout.gaze[:, 0].transpose(0, 1),
             belief=belief[:, 0].transpose(0, 1),
-            log_prob=gaussian_log_prob(first.drawn, first.mean, self.config.std).transpose(0, 1) if ways[1] else None,
-            entropy=first.gaze.new_full(ways, gaussian_entropy(self.config.std, 2)),
-            sensed=first.gaze.new_full(ways[:1], rollouts * self.spec.glimpses * self.spec.glimpse_size),
+            log_prob=log_prob,
+            entropy=entropy,
+            sensed=rollout.gaze.new_full(question.gaze.shape[:1], sensed),
+            scores=rollout.gaze.new_full(question.gaze.shape[:1], weighed * rollouts) if weighed else None,
+            reads=rollout.gaze.new_full(question.gaze.shape[:1], sensed),
         )
         return Answer(belief[-1].mean(0).clamp(min=1e-12).log(), trace)
 
     def look_around(self, question: Glimpsed, move: Move, rollouts: int = 1) -> Rollout:
-        """T glimpses, the first where the environment says, the others where `move` says.
+        """T glimpses, the first where the environment (or the context) says, the others where `move` says.
 
         First the network acts, step by step and without gradient; then what it saw is differentiated, over all steps at once. What was seen
         is a constant to the gradient, so the two can be told apart, and most of the work is done in large products.
         """
+        start = self._start(question, rollouts)
         with torch.no_grad():
-            steps, drawn = self._act(question, move, rollouts)
+            steps, drawn = self._act(question, move, rollouts, start)
         hidden = self._differentiate(steps) if torch.is_grad_enabled() else steps.hidden
         rows = (len(hidden), rollouts, -1)
         hidden, gaze = hidden.unflatten(1, rows[1:]), steps.gaze.unflatten(1, rows[1:])
-        return Rollout(hidden, gaze, self.locator(hidden[:-1].detach()), drawn)
+        before = hidden[:-1].detach()
+        if start is not None:
+            before = torch.cat([start[None], before])
+        return Rollout(hidden, gaze, before, None if self.locator is None else self.locator(before), drawn)
 
-    def _act(self, question: Glimpsed, move: Move, rollouts: int) -> tuple[Steps, Float[Tensor, "moves m b 2"]]:
+    def _act(
+        self, question: Glimpsed, move: Move, rollouts: int, start: Tensor | None
+    ) -> tuple[Steps, Float[Tensor, "moves m b a"] | None]:
         """The loop everything waits for: it writes into memory taken once."""
         config, spec = self.config, self.spec
-        first = question.gaze.to(self.what.weight.dtype).expand(rollouts, -1, -1)  # mixed precision hands in a coarser one
+        first = question.gaze.to(self.where.weight.dtype).expand(rollouts, -1, -1)  # mixed precision hands in a coarser one
         rows = (spec.glimpses, rollouts * len(question.gaze))
         widths = (spec.glimpse_size, 2, 2 * config.features, config.hidden, config.hidden)
         steps = Steps(*(first.new_empty((*rows, width)) for width in widths))
         gazes = steps.gaze.view(spec.glimpses, *first.shape)
-        drawn = first.new_empty((spec.glimpses - 1, *first.shape))
-        torch.clamp(first, -1, 1, out=gazes[0])
-        see, locate, join, step = _affine(self.what), _affine(self.where), _affine(self.join), self.core.stepper()
+        drawn: list[Tensor] = []
+
+        def look_next(i: int, state: Tensor, at: Tensor) -> None:
+            parameters = None if self.locator is None else self.locator(state).view(*first.shape[:-1], -1)
+            action, place = move(i, parameters)
+            if action is not None:
+                drawn.append(action)
+            torch.clamp(place, -1, 1, out=at)
+
+        if start is None:
+            torch.clamp(first, -1, 1, out=gazes[0])
+        else:
+            look_next(0, start, gazes[0])
+        see = _affine(self.what) if isinstance(self.what, nn.Linear) else self._see
+        locate, join, step = _affine(self.where), _affine(self.join), self.core.stepper()
         state = None
         for i, (seen, place, encoded, joined, hidden) in enumerate(zip(*steps)):
             seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
@@ -255,70 +390,104 @@ class RAM(nn.Module):
             locate(place, where)
             join(encoded.relu_(), joined)
             state = step(joined.relu_(), state, hidden)
-            if i < len(drawn):
-                move(i, self.locator(hidden).view_as(first), drawn[i])
-                torch.clamp(drawn[i], -1, 1, out=gazes[i + 1])
-        return steps, drawn
+            if i + 1 < spec.glimpses:
+                look_next(i + self.moves + 1 - spec.glimpses, hidden, gazes[i + 1])
+        return steps, torch.stack(drawn) if drawn else None
+
+    def _see(self, seen: Tensor, out: Tensor) -> None:
+        out.copy_(self.what(seen))
+
+    def _start(self, question: Any, rollouts: int) -> Float[Tensor, "m b d"] | None:
+        """The state before the first glimpse: what a coarse image of everything says. It reaches the locator only."""
+        if self.locator is None or self.locator.context is None:
+            return None
+        coarse = F.adaptive_avg_pool2d(question.image, self.config.context).flatten(1)
+        return self.locator.context(coarse.to(self.where.weight.dtype)).relu().expand(rollouts, -1, -1)
+
+    def _encode(self, seen: Float[Tensor, "*r p"], place: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r g"]:
+        """The glimpse network, with gradient."""
+        return self.join(torch.cat([self.what(seen), self.where(place)], dim=-1).relu()).relu()
 
     def _differentiate(self, steps: Steps) -> Float[Tensor, "t s d"]:
         """The hidden states with their gradient in the glimpse network and the core."""
-        if isinstance(self.core, ReLUCore):
+        if isinstance(self.core, ReLUCore) and isinstance(self.what, nn.Linear):
             linear = (self.what, self.where, self.join, self.core.input)
             weights = [p for layer in linear for p in (layer.weight, layer.bias)]
             return differentiable(steps, Weights._make([*weights, self.core.recurrent.weight]))
-        encoded = torch.cat([self.what(steps.seen), self.where(steps.gaze)], dim=-1).relu()
-        return self.core.lstm(self.join(encoded).relu())[0]
+        return self.core(self._encode(steps.seen, steps.gaze))[0]
 
-    def _sample(self, key: Tensor, rollouts: int) -> Move:
-        noise = _paths(normal, key, self.spec.glimpses - 1, rollouts) * self.config.std
-        return lambda i, mean, out: torch.add(mean, noise[i], out=out)
+    def _relax(self, question: Glimpsed, key: Tensor, rollouts: int) -> Rollout:
+        """A rollout in which the choice among places has a gradient: every glimpse is a weighted sum of those at all places of the grid."""
+        assert isinstance(self.policy, GridGaze) and self.locator is not None
+        places = grid(self.policy.side, self.policy.side).to(self.where.weight)
+        everything = (
+            question.look(places[:, None].expand(-1, len(key), -1)).flatten(2).transpose(0, 1).to(places)
+        )  # [b, places, p]
+        draws = self._noise(lambda k, n: uniform(k, n * len(places)).view(len(k), n, -1), key, rollouts)
+        gaze = question.gaze.to(places).clamp(-1, 1).expand(rollouts, -1, -1)
+        seen = question.look(gaze).flatten(-3).to(places)
+        hidden, gazes, parameters, state = [], [gaze], [], None
+        for i in range(self.spec.glimpses):
+            h, state = self.core(self._encode(seen, gaze).flatten(0, 1)[None], state)
+            hidden.append(h[0].unflatten(0, (rollouts, -1)))
+            if i < self.moves:
+                parameters.append(self.locator(hidden[-1].detach()))
+                if self.config.estimator == "gumbel":
+                    weights = gumbel_softmax(parameters[-1], draws[i], self.config.temperature)
+                else:
+                    weights = straight_through(parameters[-1], draws[i])
+                seen, gaze = torch.einsum("mbn,bnp->mbp", weights, everything), weights @ places
+                gazes.append(gaze)
+        nearest = [(gaze.detach()[..., None, :] - places).square().sum(-1).argmin(-1, keepdim=True) for gaze in gazes[1:]]
+        drawn = torch.stack(nearest).to(places) if nearest else None
+        states = torch.stack(hidden)
+        chosen = torch.stack(parameters) if parameters else None
+        return Rollout(states, torch.stack(gazes), states[:-1].detach(), chosen, drawn)
 
-    def _mover(self, question: Glimpsed, how: str, seed: int) -> Move:
-        moves = self.spec.glimpses - 1
-        key = fork(question.key, f"answer {seed}")
-        if how == "mean":
-            return _greedy
+    def _noise(self, noise: Callable[[Tensor, int], Tensor], key: Tensor, rollouts: int) -> Float[Tensor, "moves m b a"]:
+        """Noise for every move of every rollout; an example's noise depends on its own key alone."""
+        return noise(key, rollouts * self.moves).unflatten(1, (rollouts, self.moves)).permute(2, 1, 0, 3)
+
+    def _mover(self, how: str, key: Tensor, rollouts: int) -> Move:
         if how in ("sampled", "averaged"):
-            return self._sample(key, self.averaged_over if how == "averaged" else 1)
+            noise = self._noise(self.policy.noise, key, rollouts)
+            return lambda i, parameters: self._go(self.policy.draw(_given(parameters), noise[i]))
+        if how == "mean":
+            return lambda i, parameters: self._go(self.policy.likeliest(_given(parameters)))
         if how == "random":
-            places = 2 * _paths(uniform, key, moves, 1) - 1
-            return lambda i, mean, out: out.copy_(places[i])
-        if how == "centre":
-            return lambda i, mean, out: out.zero_()
-        if how == "raster":
-            grid = raster(moves).to(question.gaze)
-            return lambda i, mean, out: out.copy_(grid[i])
-        raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
+            places = 2 * self._noise(lambda k, n: uniform(k, 2 * n).view(len(k), n, 2), key, rollouts) - 1
+        else:
+            fixed = raster(self.moves) if how == "raster" else torch.zeros(self.moves, 2)
+            places = fixed.to(key.device)[:, None, None].expand(-1, rollouts, len(key), -1)
+        return lambda i, parameters: (None, places[i].to(self.where.weight))
+
+    def _go(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        return action, self.policy.place(action)
+
+    @property
+    def _relaxed(self) -> bool:
+        return self.config.gaze == "learned" and self.config.estimator != "score-function"
 
     @property
     def _every_answer(self) -> bool:
         return self.config.supervise == "every" or self.config.reward_at == "every"
 
     def _returns(self, log_likelihood: Float[Tensor, "t m b"], correct: Float[Tensor, "t m b"]) -> Float[Tensor, "moves m b"]:
-        """What followed every move. Move i leads to glimpse i + 2, counted from one."""
-        moves = self.spec.glimpses - 1
+        """What followed every move. The last move leads to the last glimpse."""
         reward = (correct if self.config.reward == "correct" else log_likelihood).detach()
         if self.config.reward_at == "end":
-            return reward[-1:].expand(moves, *reward.shape[1:])
-        return returns_to_go(reward[1:]) / torch.arange(moves, 0, -1, device=reward.device)[:, None, None]
+            return reward[-1:].expand(self.moves, *reward.shape[1:])
+        return returns_to_go(reward[-self.moves :]) / torch.arange(self.moves, 0, -1, device=reward.device)[:, None, None]
 
     @torch.no_grad()
     def _greedy_returns(self, batch: Batch) -> Float[Tensor, "moves b"]:
-        hidden = self.look_around(batch.question, _greedy).hidden
+        hidden = self.look_around(batch.question, self._mover("mean", batch.question.key, 1)).hidden
         return self._returns(*_judge(self.classifier(hidden), batch.target))[:, 0]
 
 
-def _greedy(i: int, mean: Tensor, out: Tensor) -> None:
-    out.copy_(mean)
-
-
-def raster(count: int) -> Float[Tensor, "{count} 2"]:
-    """`count` places on a regular grid over [-1, 1] x [-1, 1], line by line; the middles of its cells."""
-    columns = max(1, math.ceil(math.sqrt(count)))
-    rows = max(1, math.ceil(count / columns))
-    i = torch.arange(count)
-    x, y = (i % columns + 0.5) / columns, (i // columns + 0.5) / rows
-    return 2 * torch.stack([x, y], -1) - 1
+def _given(parameters: Tensor | None) -> Tensor:
+    assert parameters is not None  # `hows` offers the policy's ways to agents that have one
+    return parameters
 
 
 def _judge(logits: Float[Tensor, "t m b n"], target: Any) -> tuple[Float[Tensor, "t m b"], Float[Tensor, "t m b"]]:
@@ -326,8 +495,3 @@ def _judge(logits: Float[Tensor, "t m b n"], target: Any) -> tuple[Float[Tensor,
     target = target.expand(logits.shape[:-1])
     log_likelihood = -F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
     return log_likelihood, (logits.argmax(-1) == target).to(logits.dtype)
-
-
-def _paths(draw: Callable[[Tensor, int], Tensor], key: Tensor, moves: int, rollouts: int) -> Float[Tensor, "moves m b 2"]:
-    """Noise for every move of every rollout; an example's noise depends on its own key alone."""
-    return draw(key, rollouts * moves * 2).view(len(key), rollouts, moves, 2).permute(2, 1, 0, 3)

@@ -14,7 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hardattn.glimpse import SummedAreaTable, check_retina, max_retina, retina, summed_area_table
+from hardattn.glimpse import SummedAreaTable, check_retina, direct_retina, retina, summed_area_table
+
+LOOKS_WORTH_A_TABLE = 32
+"""An image with more pixels than the windows of so many looks gets no summed-area table: hard attention must not cost more on a larger image."""
 
 
 class Eye(NamedTuple):
@@ -41,14 +44,15 @@ class Question(NamedTuple):
     key: Int[Tensor, " b"]
     """Names each example's stream of noise (`hardattn.noise`)."""
     table: SummedAreaTable | None
-    """What a mean-pooling retina reads; made once per image."""
+    """What a mean-pooling retina reads; made once per image. None if the eye takes maxima, or if the image is so large that looks at the image
+    itself cost less than its table."""
     eye: Eye
 
     def look(self, gaze: Float[Tensor, "*r b 2"]) -> Float[Tensor, "*r b kc g g"]:
         """Glimpses at `gaze`; leading axes look at the same images again."""
-        side, scales, zoom, reach, _ = self.eye
+        side, scales, zoom, reach, pool = self.eye
         if self.table is None:
-            return max_retina(self.image, gaze, side=side, scales=scales, zoom=zoom, reach=reach)
+            return direct_retina(self.image, gaze, side=side, scales=scales, zoom=zoom, reach=reach, pool=pool)
         return retina(self.table, gaze, side=side, scales=scales, zoom=zoom, reach=reach)
 
 
@@ -59,7 +63,9 @@ def ask(image: Float[Tensor, "b c h w"], gaze: Float[Tensor, "b 2"], key: Int[Te
         ValueError: if the eye's sizes make no retina.
     """
     check_retina(side=eye.side, scales=eye.scales, zoom=eye.zoom)
-    table = summed_area_table(image, block=eye.coarsest) if eye.pool == "mean" else None
+    in_windows = sum((eye.side * eye.zoom**i) ** 2 for i in range(eye.scales))
+    pays = image[0, 0].numel() <= LOOKS_WORTH_A_TABLE * in_windows
+    table = summed_area_table(image, block=eye.coarsest) if eye.pool == "mean" and pays else None
     return Question(image, gaze, key, table, eye)
 
 

@@ -47,6 +47,12 @@ class Trace(NamedTuple):
     """[b, t, places]: soft attention weights."""
     sensed: Tensor | None = None
     """[b]: how many values the sensor delivered."""
+    scores: Tensor | None = None
+    """[b]: how many places were weighed against one another, over all reads. None: nothing was weighed."""
+    reads: Tensor | None = None
+    """[b]: how many values went into what was read, each with a weight of its own."""
+    window: Tensor | None = None
+    """[b, t, 4]: (left, top, width, height) in pixels of every window that was read."""
 
 
 class Answer(NamedTuple):
@@ -118,4 +124,6 @@ class Agent(Protocol):
 
     def loss(self, batch: Batch) -> Loss: ...
 
-    def answer(self, question: Any, how: str = "mean", seed: int = 0) -> Answer: ...
+    def answer(self, question: Any, how: str | None = None, seed: int = 0) -> Answer:
+        """`how` is one of `hows`; without it, the usual one. `seed` is that of the noise of ways that draw."""
+        ...

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from hardattn.parallel import global_sum
 
-Baseline = Literal["learned", "batch-mean", "leave-one-out", "self-critical", "none"]
+Baseline = Literal["learned", "constant", "batch-mean", "leave-one-out", "self-critical", "none"]
 """What is subtracted from the return. None of them changes the expected gradient; they differ in variance and in cost:
 
 learned        a regression of the return on the state before the move (Williams 1992; Mnih et al. 2014, Section 3.1)
+constant       a regression on nothing: one number for every move, learned as well
 batch-mean     the mean return of all other rollouts in the batch, over every process
 leave-one-out  the mean return of the other rollouts of the same example (Kool et al. 2019, Equation 8); needs M >= 2
 self-critical  the return of the policy that always takes its mean or likeliest action (Rennie et al. 2017, Equation 9)
@@ -99,7 +100,7 @@ def baseline_of(
     Raises:
         ValueError: if `kind` is unknown.
     """
-    if kind == "learned":
+    if kind in ("learned", "constant"):
         assert learned is not None
         return learned
     if kind == "batch-mean":
@@ -112,6 +113,33 @@ def baseline_of(
     if kind == "none":
         return 0.0
     raise ValueError(f"baseline must be one of {', '.join(get_args(Baseline))}; found {kind!r}")
+
+
+def straight_through(logits: Float[Tensor, "*r n"], noise: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
+    """A drawn one-hot choice whose gradient is that of the probabilities (Bengio, Leonard and Courville 2013, Section 4): biased, of low variance.
+
+    Args:
+        logits: of the choice.
+        noise: uniform in (0, 1); the choice is drawn by the Gumbel-max trick.
+    """
+    soft = logits.softmax(-1)
+    return _one_hot(logits - (-noise.log()).log()) + soft - soft.detach()
+
+
+def gumbel_softmax(
+    logits: Float[Tensor, "*r n"], noise: Float[Tensor, "*r n"], temperature: float = 1.0
+) -> Float[Tensor, "*r n"]:
+    """A drawn one-hot choice whose gradient is that of its relaxation (Jang, Gu and Poole 2017, Sections 2.1 and 2.2, straight-through variant).
+
+    The lower the temperature, the smaller the bias and the larger the variance. Arguments as for `straight_through`.
+    """
+    perturbed = logits - (-noise.log()).log()
+    soft = (perturbed / temperature).softmax(-1)
+    return _one_hot(perturbed) + soft - soft.detach()
+
+
+def _one_hot(scores: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
+    return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
 
 
 def expected_reward(log_prob: Float[Tensor, "actions *r"], reward: Float[Tensor, "actions *r"]) -> Float[Tensor, "*r"]:

@@ -4,7 +4,7 @@ Everything follows from one long table: its rows are (study, seed, how, example,
 (study, seed, how, metric) with the values of all examples in the task's order. What is said about an agent is computed from the table alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -12,6 +12,14 @@ import numpy as np
 import torch
 
 from hardattn.contract import Agent, Batch, Task, Trace
+
+CONTROLS = {"random": "with random gaze", "uniform": "with equal weights"}
+"""Ways of answering that ignore what was learned of where to look, as one would say it."""
+
+
+def control_of(hows: Sequence[str]) -> str | None:
+    """The control that belongs beside the usual way of answering, if there is one and it is not the usual way itself."""
+    return next((how for how in hows[1:] if how in CONTROLS), None)
 
 
 @dataclass(frozen=True)

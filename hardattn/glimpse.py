@@ -10,7 +10,7 @@ block lies from the corner; and they may wrap around, because only differences a
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -169,7 +169,7 @@ def _blocks(side: int, scales: int, zoom: int, shape: tuple[int, int, int, int],
     return steps, torch.zeros_like(limits), limits, strides, plane, factors.float() ** 2
 
 
-def max_retina(
+def direct_retina(
     image: Float[Tensor, "b c h w"],
     gaze: Float[Tensor, "*r b 2"],
     *,
@@ -177,17 +177,19 @@ def max_retina(
     scales: int = 1,
     zoom: int = 2,
     reach: tuple[float, float],
+    pool: Literal["mean", "max"] = "max",
 ) -> Float[Tensor, "*r b kc g g"]:
-    """As `retina`, but the largest value of each block instead of its mean; outside the image there are zeros.
+    """As `retina`, but read off the image itself: what a look costs depends on its widest window and not on the size of the image.
 
-    A one-pixel object keeps its brightness at every scale (an average over 4 x 4 would dim it sixteenfold). It reads the image itself, so a
-    look costs as much as its widest window has pixels.
+    `pool` "max" delivers the largest value of each block instead of its mean; outside the image there are zeros. A one-pixel object then keeps
+    its brightness at every scale (an average over 4 x 4 would dim it sixteenfold).
     """
     check_retina(side=side, scales=scales, zoom=zoom)
     b, c, h, w = image.shape
     lead = gaze.shape[:-1]
     batch = torch.arange(b, device=image.device).view(b, 1, 1, 1)
     channel = torch.arange(c, device=image.device).view(c, 1, 1)
+    reduce = F.max_pool2d if pool == "max" else F.avg_pool2d
     patches = []
     for z in (zoom**i for i in range(scales)):
         width = side * z
@@ -197,7 +199,7 @@ def max_retina(
         inside = ((y >= 0) & (y < h))[..., :, None] & ((x >= 0) & (x < w))[..., None, :]
         window = image[batch, channel, y.clamp(0, h - 1)[..., None, :, None], x.clamp(0, w - 1)[..., None, None, :]]
         window = window * inside[..., None, :, :]
-        patches.append(F.max_pool2d(window.flatten(0, -4), z).unflatten(0, lead))
+        patches.append(reduce(window.flatten(0, -4), z).unflatten(0, lead))
     return torch.cat(patches, dim=-3)
 
 

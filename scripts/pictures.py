@@ -1,4 +1,4 @@
-"""The pictures of a glimpse agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
+"""The pictures of an agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,12 +31,27 @@ def looks_of(batch: Batch, answer: Answer) -> figures.Looks:
 
 
 @torch.inference_mode()
-def glimpse_pictures(
-    agent: Any, task: Any, *, split: str = "validation", how: str = "mean", title: str = "", moving: bool = True
+def pictures(
+    agent: Any, task: Any, *, split: str = "validation", how: str | None = None, title: str = "", moving: bool = True
 ) -> Drawn:
-    """Paths with what the retina saw and the belief, what was seen put back on the canvas, a heat map of fixations, and an animation."""
+    """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, nothing of a network without attention."""
     many = first_scenes(task, split, HEAT_SCENES)
     few = Batch(*(_first(part, _spread(many, task)) for part in many))
+    trace = agent.answer(few.question, how).trace
+    if trace.window is not None:
+        windows = figures.windows(few.question.image, trace.window, belief=trace.belief, target=few.target, title=title)
+        return Drawn({"windows": windows}, {})
+    if trace.weights is not None:
+        maps = trace.weights.unflatten(-1, agent.map_size)
+        shown = figures.attention_maps(few.question.image, maps, belief=trace.belief, target=few.target, title=title)
+        return Drawn({"attention": shown}, {})
+    if trace.gaze is not None:
+        return _glimpses(agent, few, many, how, title, moving)
+    return Drawn({}, {})
+
+
+def _glimpses(agent: Any, few: Batch, many: Batch, how: str | None, title: str, moving: bool) -> Drawn:
+    """Paths with what the retina saw and the belief, what was seen put back on the canvas, a heat map of fixations, and an animation."""
     looks = looks_of(few, agent.answer(few.question, how))
     everywhere = looks_of(many, agent.answer(many.question, how))
     still = {
@@ -66,7 +81,7 @@ def _first(part: Any, index: torch.Tensor) -> Any:
 
 def draw(run: Any, agent: Any, task: Any, step: int, *, final: bool) -> None:
     """The pictures of one evaluation into TensorBoard; the animation, which takes longest, at the end only."""
-    drawn = glimpse_pictures(agent, task, title=f"after {step:,} steps", moving=final)
+    drawn = pictures(agent, task, title=f"after {step:,} steps", moving=final)
     for name, picture in drawn.still.items():
         figures.add_figure(run.board, name, picture, step)
     for name, frames in drawn.moving.items():
@@ -81,7 +96,7 @@ def policies(agent: Any, task: Any, split: str) -> Any:
         values = answer_all(agent, task, split, how).scores["error"]
         estimate: Estimate = interval(values, group=getattr(task, "views", 1))
         bars.append(figures.Bar(how, *estimate))
-    return figures.error_bars(bars, title=f"error on the {split} set, by gaze")
+    return figures.error_bars(bars, title=f"error on the {split} set, by way of looking")
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

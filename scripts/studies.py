@@ -9,14 +9,24 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from agents.ram import RAM, RAMConfig
+from agents.draw import DrawConfig
+from agents.plain import ConvNetConfig, FullyConnectedConfig
+from agents.ram import RAMConfig
+from agents.soft_attention import SoftAttentionConfig
 from envs.digits import Digits, DigitsConfig
 from hardattn.checks import at_least_one
 from hardattn.learner import LearnerConfig
 from hardattn.runs import load_into, load_weights
 
 TASKS = {"digits": DigitsConfig}
-AGENTS = {"ram": RAMConfig}
+AGENTS = {
+    "ram": RAMConfig,
+    "draw": DrawConfig,
+    "soft-attention": SoftAttentionConfig,
+    "fully-connected": FullyConnectedConfig,
+    "conv-net": ConvNetConfig,
+}
+AgentConfig = RAMConfig | DrawConfig | SoftAttentionConfig | FullyConnectedConfig | ConvNetConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Study:
     """What is to be learned, by whom, and how."""
 
     task: Annotated[DigitsConfig, flat] = field(default_factory=DigitsConfig)
-    agent: Annotated[RAMConfig, flat] = field(default_factory=RAMConfig)
+    agent: Annotated[AgentConfig, flat] = field(default_factory=RAMConfig)
     learner: Annotated[LearnerConfig, flat] = field(default_factory=LearnerConfig)
     fit: Annotated[FitConfig, flat] = field(default_factory=FitConfig)
     sentence: tyro.conf.Suppress[str] = ""
@@ -116,6 +126,30 @@ STUDIES: dict[str, Study] = {
     ),
 }
 
+CONTENDERS: dict[str, tuple[AgentConfig, str]] = {
+    "grid-gaze": (RAMConfig(policy="grid"), "RAM that chooses among 7 x 7 places"),
+    "random-gaze": (RAMConfig(gaze="random"), "RAM trained with a gaze that is drawn at random: a control"),
+    "centre-gaze": (RAMConfig(gaze="centre"), "RAM trained with its gaze on the middle: a control"),
+    "raster-gaze": (RAMConfig(gaze="raster"), "RAM trained with a gaze that follows a grid: a control"),
+    "draw": (DrawConfig(), "the Gaussian filterbank of DRAW, a glimpse with a gradient (Gregor et al. 2015)"),
+    "bilinear": (DrawConfig(sensor="bilinear"), "the spatial transformer's bilinear glimpse (Jaderberg et al. 2015)"),
+    "soft": (SoftAttentionConfig(), "soft attention over a convolutional map (after Xu et al. 2015)"),
+    "fc-64": (FullyConnectedConfig(hidden=64), "two layers of 64 units on the whole image: a control of Mnih et al. 2014"),
+    "fc-256": (FullyConnectedConfig(), "two layers of 256 units on the whole image: a control of Mnih et al. 2014"),
+    "conv": (ConvNetConfig(), "8 filters of 10 x 10 and 256 units on the whole image: a control of Mnih et al. 2014"),
+    "deep-conv": (
+        ConvNetConfig(channels=(16, 32, 64), kernel=3, stride=2),
+        "three convolutions of 3 x 3 on the whole image: a control",
+    ),
+}
+"""What RAM is compared with, on the same tasks: `compare.py` puts them into one table."""
+
+for _where in ("digits", "translated-60", "cluttered-60", "cluttered-100"):
+    for _who, (_agent, _sentence) in CONTENDERS.items():
+        _published = STUDIES[f"ram-{_where}"]
+        _what = f"{_sentence}, on {_where}"
+        STUDIES[f"{_who}-{_where}"] = dataclasses.replace(_published, agent=_agent, sentence=_what)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -124,8 +158,11 @@ class Trained:
     name: str
     seed: int
     study: Study
-    agent: RAM
+    agent: Any
+    """One of AGENTS, built."""
     task: Digits
+    folder: Path | None
+    """Of the run, if it comes from one."""
 
 
 def load_trained(path: Path, data_dir: Path) -> Trained:
@@ -135,6 +172,7 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
         ValueError: if there is nothing to load, or it is damaged.
     """
     path = Path(path)
+    folder = path if path.is_dir() else None
     if path.is_dir():
         if not (path / "config.json").exists():
             raise ValueError(f"expected a run or a .safetensors file at {path}, found a folder without config.json")
@@ -156,7 +194,7 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
     agent = study.agent.build(task.spec)
     load_into(agent, weights, path)
     agent.eval()
-    return Trained(name, seed, study, agent, task)
+    return Trained(name, seed, study, agent, task, folder)
 
 
 def describe(name: str, seed: int, study: Study) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Options:
     """Where the folder of this run is made."""
     resume: Path | None = None
     """Continue this run's folder. Its configuration holds; options that differ from it are an error."""
+    start_from: Path | None = None
+    """Begin with these weights (a run's folder or a .safetensors file of the same architecture) instead of fresh ones."""
     device: str = "cpu"
     """cpu, cuda, mps or auto."""
     precision: str | None = None
@@ -85,6 +87,8 @@ def parse(
     options = tyro.cli(
         tyro.conf.AvoidSubcommands[Options], prog=program, default=stored, args=rest, console_outputs=first_here()
     )
+    if options.start_from is not None:
+        raise ValueError("a run that is resumed starts from its own checkpoint: leave --start-from out")
     differ = [f"{k}: the run has {a}, the command line says {b}" for k, a, b in _differences(stored, options)]
     if named is not None and prefix + named != config["name"]:
         differ.insert(0, f"study: the run has {config['name']}, the command line says {prefix + named}")
@@ -149,6 +153,8 @@ def train(name: str, options: Options) -> int:
     start, best = 0, float("inf")
     records: list[dict[str, torch.Tensor]] = []
     config = describe(name, options.seed, study)
+    if options.start_from is not None:
+        _start_from(agent, options.start_from)
     if options.resume is not None:
         stored = Run.open(options.resume)
         saved = stored.load()
@@ -181,11 +187,12 @@ def train(name: str, options: Options) -> int:
         nonlocal best
         variance = _estimator_variance(learner, first_batch)
         if run is not None:
-            from hardattn.evaluation import answer_all
+            from hardattn.evaluation import CONTROLS, answer_all, control_of
 
+            control = control_of(agent.hows)
             errors = {
                 how: float(answer_all(agent, task, "validation", how).scores["error"].mean())
-                for how in (agent.hows[0], "random")
+                for how in (agent.hows[0], *([control] if control else []))
             }
             usual = errors[agent.hows[0]]
             news = ", the best so far" if usual < best else ""
@@ -195,7 +202,8 @@ def train(name: str, options: Options) -> int:
             run.log(step, {f"validation/{how}": value for how, value in errors.items()} | variance)
             if study.fit.pictures:
                 draw(run, agent, task, step, final=step == study.fit.steps)
-            ticker.say(f"step {step:,}: validation error {usual:.2f} %{news} (with random gaze {errors['random']:.2f} %)")
+            beside = f" ({CONTROLS[control]}: {errors[control]:.2f} %)" if control else ""
+            ticker.say(f"step {step:,}: validation error {usual:.2f} %{news}{beside}")
         fabric.barrier()
 
     def save(step: int) -> None:
@@ -258,6 +266,14 @@ def _restore(
         ) from None
 
 
+def _start_from(agent: Any, path: Path) -> None:
+    """Raises ValueError if the weights are not there, or are another architecture's."""
+    from hardattn.runs import load_into, load_weights
+
+    path = path / "best.safetensors" if path.is_dir() else path
+    load_into(agent, load_weights(path)[0], path)
+
+
 def _resume_command(run: Any, options: Options) -> str:
     """What continues a run: its configuration knows everything but where the data are and what it runs on."""
     extra = [x for name in ("data_dir", "device", "precision") for x in _unusual(options, name)]
@@ -298,7 +314,8 @@ def _conclude(run: Any, options: Options) -> None:
 
 def _estimator_variance(learner: Any, batch: Any) -> dict[str, float]:
     """How noisy the policy's gradient is on one batch, if the agent has a policy that was drawn with the example's own noise."""
-    if "locator" not in learner.agent.separate or learner.agent.spec.glimpses < 2:
+    separate = getattr(learner.agent, "separate", ())
+    if "locator" not in separate or learner.agent.locator is None or learner.agent.spec.glimpses < 2:
         return {}
     from hardattn.estimators import relative_variance
     from hardattn.noise import fork

@@ -8,9 +8,10 @@ import tyro
 from rich.console import Console
 
 from hardattn import figures
+from hardattn.evaluation import CONTROLS, control_of
 from hardattn.runs import Run
 from scripts.cli import main, writable
-from scripts.pictures import glimpse_pictures, policies, save
+from scripts.pictures import pictures, policies, save
 from scripts.studies import load_trained
 
 
@@ -22,8 +23,8 @@ class Options:
     """A run's folder, or a .safetensors file."""
     out: Path | None = None
     """Where the pictures go. Default: `pictures` in the run's folder, or pictures/NAME here for weights."""
-    how: str = "mean"
-    """The way of looking: mean, sampled, averaged, random, centre or raster."""
+    how: str | None = None
+    """The way of looking: mean, sampled, averaged, random, centre or raster; uniform for soft attention. Default: the usual one."""
     split: Literal["test", "validation"] = "validation"
     """Whose scenes are drawn."""
     data_dir: Path = Path("data")
@@ -33,20 +34,21 @@ class Options:
 def run_command() -> int:
     options = tyro.cli(Options, prog="python scripts/visualize.py")
     trained = load_trained(options.model, options.data_dir)
-    if options.how not in trained.agent.hows:
-        raise ValueError(f"how must be one of {', '.join(trained.agent.hows)}; found {options.how!r}")
+    how = options.how or trained.agent.hows[0]
+    if how not in trained.agent.hows:
+        raise ValueError(f"how must be one of {', '.join(trained.agent.hows)}; found {how!r}")
     is_run = options.model.is_dir()
     folder = writable(options.out or (options.model / "pictures" if is_run else Path("pictures") / trained.name))
-    title = f"{trained.name}, gaze: {options.how}"
-    drawn = glimpse_pictures(trained.agent, trained.task, split=options.split, how=options.how, title=title)
+    title = f"{trained.name}, gaze: {how}"
+    drawn = pictures(trained.agent, trained.task, split=options.split, how=how, title=title)
     drawn.still["policies"] = policies(trained.agent, trained.task, options.split)
     if is_run:
         metrics = Run.open(options.model).metrics()
-        curves = {}
+        control, curves = control_of(trained.agent.hows), {}
         for label, key in {
             "training": "error",
-            "validation": "validation/mean",
-            "validation, random gaze": "validation/random",
+            "validation": f"validation/{trained.agent.hows[0]}",
+            **({f"validation, {CONTROLS[control]}": f"validation/{control}"} if control else {}),
         }.items():
             rows = [row for row in metrics if key in row]
             if rows:

@@ -10,20 +10,23 @@ list of them. Figures take tensors, not tasks: `Looks` gathers what was looked a
 """
 
 from hardattn.figures.animation import animate
-from hardattn.figures.charts import Bar, Curve, error_bars, learning_curves
+from hardattn.figures.charts import Bar, Curve, Dot, error_bars, learning_curves, scatter
 from hardattn.figures.files import add_animation, add_figure, gif_bytes, png_bytes, save_gif, save_png
 from hardattn.figures.heat import density, heat_map
+from hardattn.figures.maps import attention_maps, windows
 from hardattn.figures.seen import Looks, Seen, reconstruct
 from hardattn.figures.sheets import glimpse_paths, reconstructions
 
 __all__ = [
     "Bar",
     "Curve",
+    "Dot",
     "Looks",
     "Seen",
     "add_animation",
     "add_figure",
     "animate",
+    "attention_maps",
     "density",
     "error_bars",
     "gif_bytes",
@@ -35,4 +38,6 @@ __all__ = [
     "reconstructions",
     "save_gif",
     "save_png",
+    "scatter",
+    "windows",
 ]

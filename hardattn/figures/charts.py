@@ -30,6 +30,16 @@ class Bar(NamedTuple):
     high: float
 
 
+class Dot(NamedTuple):
+    """A system: what it costs, and its error with an interval."""
+
+    name: str
+    x: float
+    value: float
+    low: float
+    high: float
+
+
 def learning_curves(
     curves: Mapping[str, Curve], *, title: str = "", ylabel: str = "error (%)", log: bool = False, dpi: int = 130
 ) -> Picture:
@@ -131,6 +141,55 @@ def error_bars(
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xlim(min(0.0, *(bar.low for bar in bars), 0.0), 1.14 * limit if limit > 0 else None)
     axes.set_xlabel(xlabel, size=style.HEAD - 1, color=style.INK)
+    return page.pixels()
+
+
+def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", title: str = "", dpi: int = 130) -> Picture:
+    """Errors against costs, both on logarithmic scales; every dot has a number, and the numbers are explained beside the chart.
+
+    Args:
+        dots: costs must be above 0; an error of 0 is drawn at the bottom.
+        xlabel: what is paid.
+        ylabel: what is measured.
+        title: of the page.
+        dpi: pixels per inch.
+    """
+    names = 0.75 + 0.085 * max((len(dot.name) for dot in dots), default=0)
+    top = 0.75 if title else 0.3
+    height = max(4.6, top + 0.65 + 0.21 * len(dots))
+    page = Page(6.6 + names, height, dpi, title)
+    axes = _chart(page, 0.75, top, 5.4, height - top - 0.65)
+    least = min((v for dot in dots for v in (dot.low, dot.value) if v > 0), default=0.1)
+    for number, dot in enumerate(dots, 1):
+        colour = SERIES[(number - 1) % len(SERIES)]
+        value, low = max(dot.value, 0.8 * least), max(dot.low, 0.8 * least)
+        axes.vlines(dot.x, low, max(dot.high, value), color=colour, linewidth=1.5, alpha=0.6, zorder=2)
+        axes.plot([dot.x], [value], marker="o", markersize=13, color=colour, zorder=3, markeredgecolor=style.PAPER)
+        axes.annotate(
+            str(number),
+            (dot.x, value),
+            size=style.SMALL,
+            color=style.PAPER,
+            weight="bold",
+            ha="center",
+            va="center_baseline",
+            zorder=4,
+        )
+    for i, dot in enumerate(dots):
+        colour = SERIES[i % len(SERIES)]
+        line = top + 0.1 + 0.21 * i
+        page.write(6.5, line, f"{i + 1}", size=style.BODY, color=colour, weight="bold", ha="right")
+        page.write(6.6, line, dot.name, size=style.BODY, color=style.INK)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+    axes.grid(True, color=style.GRID, linewidth=0.8)
+    axes.margins(0.08)
+    axes.set_xlabel(xlabel, size=style.HEAD - 1, color=style.INK)
+    axes.set_ylabel(ylabel, size=style.HEAD - 1, color=style.INK)
     return page.pixels()
 
 

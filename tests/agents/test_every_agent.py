@@ -12,7 +12,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import agents
+from agents.draw import DrawConfig
+from agents.plain import ConvNetConfig, FullyConnectedConfig
 from agents.ram import RAM, RAMConfig
+from agents.soft_attention import SoftAttentionConfig
 from envs.cue import CueConfig
 from hardattn.learner import Learner, LearnerConfig
 from hardattn.runs import load_into, load_weights, save_weights
@@ -22,7 +25,26 @@ SMALL = {
     RAMConfig: [
         (RAMConfig(hidden=12, features=6), CUE),
         (RAMConfig(core="lstm", hidden=12, features=6, rollouts=2, baseline="leave-one-out", reward="log-likelihood"), CUE),
-    ]
+        (RAMConfig(hidden=12, features=6, policy="grid", grid=3, glimpse="conv", baseline="constant", context=2), CUE),
+        (RAMConfig(hidden=12, features=6, policy="grid", grid=3, estimator="straight-through"), CUE),
+        (RAMConfig(hidden=12, features=6, policy="grid", grid=3, estimator="gumbel", core="lstm"), CUE),
+        (RAMConfig(hidden=12, features=6, gaze="random"), CUE),
+    ],
+    SoftAttentionConfig: [
+        (SoftAttentionConfig(channels=(6, 8), hidden=12, attention=6), CUE),
+        (
+            SoftAttentionConfig(
+                channels=(8,), hidden=12, attention=6, reads=2, gate=False, doubly_stochastic=0.01, supervise="every"
+            ),
+            CUE,
+        ),
+    ],
+    FullyConnectedConfig: [(FullyConnectedConfig(hidden=12), CUE)],
+    ConvNetConfig: [(ConvNetConfig(channels=(4,), kernel=3, stride=1, hidden=12), CUE)],
+    DrawConfig: [
+        (DrawConfig(hidden=12, features=6), CUE),
+        (DrawConfig(sensor="bilinear", core="relu", hidden=12, features=6, gradient="reinforce"), CUE),
+    ],
 }
 """Every configuration class, with small settings and the task that its agent is built for."""
 ROWS = 6

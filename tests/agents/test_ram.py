@@ -1,18 +1,21 @@
 """RAM must compute the published loss and no more. Most tests here are faults found in public implementations."""
 
+import itertools
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch.distributions import Normal
 
-from agents.ram import RAMConfig, raster
+from agents.ram import RAMConfig
 from envs.cue import CueConfig
 from envs.glimpse import Eye, ask, reset, step
 from hardattn.contract import Answer, Batch, GlimpseSpec, Trace
 from hardattn.learner import Learner, LearnerConfig
-from hardattn.noise import fork, keys, uniform
+from hardattn.noise import keys
+from hardattn.policies import raster
 from hardattn.training import fit
 
 D = torch.float64
@@ -48,7 +51,8 @@ def agent_of(seed=0, spec=SPEC, double=True, **settings):
     agent = RAMConfig(**{"hidden": 12, "features": 8, "std": 0.5} | settings).build(spec)
     with torch.no_grad():
         for layer in (agent.what, agent.locator, agent.classifier):  # so that much depends on what is seen
-            layer.weight *= 5
+            if layer is not None:
+                layer.weight *= 5
     return agent.double() if double else agent
 
 
@@ -212,7 +216,7 @@ def test_moves_are_drawn_from_the_policy():
     agent, batch = agent_of(rollouts=400), batch_of()
     rollouts = spy(agent)
     agent.loss(batch)
-    noise = ((rollouts[0].drawn - rollouts[0].mean) / 0.5).detach()
+    noise = ((rollouts[0].drawn - rollouts[0].parameters) / 0.5).detach()
     n = noise.numel()
     assert noise.mean().abs() < 5 / math.sqrt(n) and (noise.var() - 1).abs() < 5 * math.sqrt(2 / n)
     assert len(noise.flatten().unique()) > 0.99 * n
@@ -356,26 +360,19 @@ def test_an_unknown_way_of_answering_is_refused():
         *(({name: 0}, f"{name} must be at least 1, found 0") for name in ("hidden", "features", "rollouts")),
         ({"std": 0.0}, "std must be above 0"),
         ({"baseline": "leave-one-out"}, "needs rollouts >= 2, found 1"),
-        *(({name: "other"}, "other") for name in ("core", "baseline", "reward", "reward_at", "supervise")),
+        *(
+            ({name: "other"}, "other")
+            for name in ("core", "baseline", "reward", "reward_at", "supervise", "glimpse", "gaze", "policy", "estimator")
+        ),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"context": -1}, "context must be at least 0"),
+        ({"estimator": "gumbel"}, "needs policy grid"),
+        ({"context": 3, "gaze": "random"}, "a context starts a learned gaze"),
     ],
 )
 def test_settings_that_make_no_agent_are_refused_by_name(settings, complaint):
     with pytest.raises(Exception, match=complaint):
         RAMConfig(**settings)
-
-
-def with_random_gaze(agent):
-    """The same agent, whose moves are uniform whatever its policy says, while training too."""
-    see = agent.look_around
-
-    def look_around(question, move, rollouts=1):
-        moves = agent.spec.glimpses - 1
-        places = 2 * uniform(fork(question.key, "elsewhere"), moves * rollouts * 2) - 1
-        places = places.view(-1, moves, rollouts, 2).permute(1, 2, 0, 3)
-        return see(question, lambda i, mean, out: out.copy_(places[i]), rollouts)
-
-    agent.look_around = look_around
-    return agent
 
 
 @pytest.mark.slow
@@ -386,9 +383,9 @@ def test_the_gaze_is_learned_and_is_what_makes_it_work():
     settings = RAMConfig(hidden=64, features=32, std=0.5, rollouts=8, baseline="leave-one-out", reward="log-likelihood")
     steps = 200
 
-    def trained(seed, change=lambda agent: agent):
+    def trained(seed, **changes):
         torch.manual_seed(seed)
-        agent = change(settings.build(task.spec))
+        agent = replace(settings, **changes).build(task.spec)
         learner = Learner(agent, LearnerConfig(learning_rate=3e-3), steps)
         fit(learner, task.batches("train", batch_size=32, seed=seed), steps=steps)
         return agent
@@ -401,4 +398,99 @@ def test_the_gaze_is_learned_and_is_what_makes_it_work():
         assert accuracy(agent, "mean") >= 95
         assert accuracy(agent, "random") < 65
         assert accuracy(agent, "centre") < 35
-    assert accuracy(trained(0, with_random_gaze), "random") < 65
+    blind = trained(0, gaze="random")
+    assert blind.hows[0] == "random" and accuracy(blind, "random") < 65
+
+
+VARIANTS = {
+    "grid": (600, {"policy": "grid", "grid": 3}),
+    "straight-through": (250, {"policy": "grid", "grid": 3, "estimator": "straight-through"}),
+    "conv": (400, {"glimpse": "conv", "std": 1.0}),
+    "constant": (250, {"baseline": "constant"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "changes"), VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_learns_where_to_look(steps, changes):
+    accuracy = probe(CueConfig(), steps, **changes)
+    assert accuracy("mean") >= 90 and accuracy("random") < 70
+
+
+@pytest.mark.slow
+def test_a_context_learns_where_to_start():
+    """With one glimpse there is nothing else to go by."""
+    accuracy = probe(CueConfig(glimpses=1), 250, context=3)
+    assert accuracy("mean") >= 90 and accuracy("random") < 70
+
+
+def probe(config, steps, **changes):
+    """Learn a probe world; returns the accuracy in percent of a way of looking."""
+    task = config.build()
+    test = next(task.batches("test", batch_size=1000))
+    settings = RAMConfig(hidden=64, features=32, std=0.5, rollouts=8, baseline="leave-one-out", reward="log-likelihood")
+    torch.manual_seed(0)
+    agent = replace(settings, **changes).build(task.spec)
+    fit(Learner(agent, LearnerConfig(learning_rate=3e-3), steps), task.batches("train", batch_size=32), steps=steps)
+    return lambda how: 100 - task.score(agent.answer(test.question, how), test)["error"].mean().item()
+
+
+@pytest.mark.parametrize("core", ["relu", "lstm"])
+@pytest.mark.parametrize("baseline", ["none", "constant", "learned"])
+def test_on_a_grid_the_mean_gradient_is_the_enumerated_one(baseline, core):
+    """Every sequence of places, each with its probability: the estimate's mean, without sampling error."""
+    agent = agent_of(policy="grid", grid=2, baseline=baseline, core=core, reward="log-likelihood")
+    batch = batch_of(count=1)
+    parameters = list(agent.locator.parameters())
+    mean, expected = [torch.zeros_like(p) for p in parameters], torch.zeros((), dtype=D)
+    for cells in itertools.product(range(4), repeat=GLIMPSES - 1):
+        actions = torch.tensor(cells, dtype=D).view(-1, 1, 1, 1)
+        agent._mover = lambda *_, actions=actions: lambda i, parameters: agent._go(actions[i])
+        (rollout,) = [agent.look_around(batch.question, agent._mover(), 1)]
+        log_prob = agent.policy.log_prob(rollout.drawn, rollout.parameters).sum()
+        reward = agent.classifier(rollout.hidden[-1]).log_softmax(-1)[..., batch.target].mean().detach()
+        expected = expected - log_prob.exp() * reward
+        estimate = torch.autograd.grad(agent.loss(batch).total, parameters)
+        mean = [m + log_prob.exp().detach() * g for m, g in zip(mean, estimate)]
+    for found, wanted in zip(mean, torch.autograd.grad(expected, parameters)):
+        assert wanted.abs().max() > 1e-4
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
+
+
+def test_a_relaxed_choice_trains_the_policy_by_the_cross_entropy():
+    for estimator in ("straight-through", "gumbel"):
+        agent, batch = agent_of(policy="grid", grid=2, estimator=estimator), batch_of()
+        assert agent.baseline is None and agent.separate == ()
+        loss = agent.loss(batch)
+        assert loss.total == loss.terms["nll"] and "reinforce" not in loss.terms
+        assert torch.autograd.grad(loss.total, agent.locator.weight)[0].abs().sum() > 0
+
+
+def test_a_trained_control_has_no_policy():
+    batch = batch_of()
+    for gaze in ("random", "centre", "raster"):
+        agent = agent_of(gaze=gaze)
+        assert agent.locator is None and agent.baseline is None and agent.hows[0] == gaze
+        assert set(agent.loss(batch).terms) == {"nll", "error"}
+        trace = agent.answer(batch.question).trace
+        assert trace.log_prob is None and trace.entropy is None
+        with pytest.raises(ValueError, match="how must be one of"):
+            agent.answer(batch.question, "mean")
+
+
+def test_a_context_reaches_the_locator_only():
+    agent, batch = agent_of(context=2, double=False), batch_of(double=False)
+    loss = agent.loss(batch)
+    weight = agent.locator.context.weight
+    assert torch.autograd.grad(loss.total, weight, retain_graph=True)[0].any()
+    answer = agent.answer(batch.question)
+    assert answer.trace.log_prob.shape == (B, GLIMPSES)
+    assert (answer.trace.sensed == GLIMPSES * SPEC.glimpse_size + SPEC.channels * 4).all()
+    loss = agent.loss(batch)
+    nll = loss.terms["nll"].item()
+    with torch.no_grad():
+        agent.locator.weight.zero_()
+        agent.locator.bias.zero_()
+        one = agent.loss(batch).terms["nll"]
+        weight *= -3
+        assert agent.loss(batch).terms["nll"] == one != nll

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from envs.glimpse import Eye, Rules, ask, observe, reset, step
-from hardattn.glimpse import max_retina, retina, summed_area_table
+from hardattn.glimpse import direct_retina, retina, summed_area_table
 from hardattn.noise import keys
 
 B, CLASSES = 4, 3
@@ -36,9 +36,20 @@ def test_look_is_the_retina_that_the_eye_describes(pool):
     expected = (
         retina(summed_area_table(asked.image, block=2), gaze, **SIZES)
         if pool == "mean"
-        else max_retina(asked.image, gaze, **SIZES)
+        else direct_retina(asked.image, gaze, **SIZES)
     )
     assert torch.equal(asked.look(gaze), expected)
+
+
+def test_a_large_image_gets_no_table_and_looks_the_same():
+    """Its table would cost more than all looks, and hard attention's cost must not grow with the image."""
+    image, gaze, key = torch.rand(1, 1, 300, 300), torch.rand(1, 2), keys(0, "q", torch.arange(1))
+    eye = EYE._replace(reach=(140.0, 140.0))
+    large = ask(image, gaze, key, eye)
+    assert large.table is None and question().table is not None
+    table = summed_area_table(image, block=eye.coarsest)
+    expected = retina(table, gaze, side=eye.side, scales=eye.scales, zoom=eye.zoom, reach=eye.reach)
+    torch.testing.assert_close(large.look(gaze), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("glimpses", [1, 2, 5])

@@ -13,7 +13,7 @@ from hardattn.figures import Bar, Curve, Looks, style
 from hardattn.figures.animation import _timetable
 from hardattn.figures.seen import widths
 from hardattn.figures.sheets import spread
-from hardattn.glimpse import max_retina, retina, summed_area_table
+from hardattn.glimpse import direct_retina, retina, summed_area_table
 
 
 class Eye:
@@ -24,8 +24,8 @@ class Eye:
 def look(images, gaze, eye, belief=None, target=None, sensor=None):
     """What the library's own retina delivers, as an environment would have it."""
     sizes = {"side": eye.side, "scales": eye.scales, "zoom": eye.zoom, "reach": eye.reach}
-    if sensor is max_retina:
-        glimpses = max_retina(images, gaze.transpose(0, 1), **sizes)
+    if sensor is direct_retina:
+        glimpses = direct_retina(images, gaze.transpose(0, 1), **sizes)
     else:
         glimpses = retina(summed_area_table(images, block=eye.zoom ** (eye.scales - 1)), gaze.transpose(0, 1), **sizes)
     return Looks(images, glimpses.transpose(0, 1), gaze, eye, belief, target)
@@ -92,7 +92,7 @@ def test_nothing_is_known_of_what_was_never_looked_at():
 def test_pooling_by_maximum_is_put_back_alike():
     images = torch.zeros(1, 1, 16, 16)
     images[0, 0, 2, 3] = 1.0
-    seen = figures.reconstruct(look(images, torch.zeros(1, 1, 2), Eye(side=4, scales=3), sensor=max_retina))
+    seen = figures.reconstruct(look(images, torch.zeros(1, 1, 2), Eye(side=4, scales=3), sensor=direct_retina))
     assert seen.canvas[0, 0, 0, 0:4, 0:4].eq(1).all() and seen.canvas.sum() == 16
 
 
@@ -340,3 +340,65 @@ def test_a_longer_bar_for_a_larger_error():
     rgb = np.array([int(style.BAR[i : i + 2], 16) for i in (1, 3, 5)])
     lengths = sorted({int(n) for n in (np.abs(picture.astype(int) - rgb).max(-1) < 3).sum(1) if n > 20})
     assert lengths[-1] / lengths[0] == pytest.approx(4, rel=0.05)
+
+
+# Maps of soft attention
+
+
+def soft(b=2, c=1, h=20, w=30, t=3, rows=5, columns=6, n=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    weights = torch.randn(b, t, rows * columns, generator=g).mul(2).softmax(-1).view(b, t, rows, columns)
+    belief = torch.randn(b, t, n, generator=g).softmax(-1)
+    return torch.rand(b, c, h, w, generator=g), weights, belief, torch.arange(b) % n
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"c": 3, "h": 17, "w": 60, "rows": 4, "columns": 15},
+        {"b": 1, "h": 33, "w": 9, "t": 1, "rows": 1, "columns": 1},
+        {"c": 2, "t": 14, "n": 100},
+        {"h": 3, "w": 4, "rows": 9, "columns": 12},
+    ],
+)
+def test_attention_maps_of_all_shapes(case):
+    images, weights, belief, target = soft(**case)
+    bare, full = (
+        figures.attention_maps(images, weights, dpi=40, **more) for more in ({}, {"belief": belief, "target": target})
+    )
+    assert full.dtype == np.uint8 and full.shape[2:] == (3,) and full.std() > 10 and full.shape[1] > bare.shape[1]
+    title = "A title that is longer than a narrow page of pictures would be"
+    assert figures.attention_maps(images, weights, title=title, dpi=40).shape[0] > bare.shape[0]
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 4), (3, 2)])
+def test_a_map_is_brightest_over_the_place_that_has_the_weight(row, column):
+    weights = torch.zeros(1, 1, 4, 5)
+    weights[0, 0, row, column] = 1
+    before, after = (figures.attention_maps(torch.zeros(1, 1, 40, 50), given, dpi=100) for given in (0 * weights, weights))
+    changed = (after.astype(int) - before.astype(int)).sum(-1)
+    changed[:60] = 0  # the heading
+    y, x = np.argwhere(changed > 0.9 * changed.max()).mean(0)
+    dark = np.argwhere(before.max(-1) == 0)
+    dark = dark[(dark[:, 0] > 60) & (dark[:, 1] > 25 + 145)]  # the one read; left of it is the image
+    top, left, side = *dark.min(0), 145 / 5
+    assert ((y - top) / side, (x - left) / side) == (pytest.approx(row + 0.5, abs=0.3), pytest.approx(column + 0.5, abs=0.3))
+
+
+def test_one_scale_serves_all_maps():
+    """An even map is darker beside one with a peak: both are counted in equal shares."""
+    weights = torch.full((1, 2, 4, 4), 1 / 16)
+    weights[0, 1] = 0
+    weights[0, 1, 1, 1] = 1
+    images, middle = torch.zeros(1, 1, 16, 16), (154, 269)  # of the first map, in hundredths of an inch
+    alone, both = (figures.attention_maps(images, weights[:, :t], dpi=100)[middle].sum(dtype=int) for t in (1, 2))
+    assert 0 < both < alone
+
+
+def test_maps_that_do_not_fit_are_named():
+    images, weights, belief, _ = soft()
+    with pytest.raises(ValueError, match=r"weights of 2 scenes and 3 reads need belief \(2, 3\), found \(2, 2, 4\)"):
+        figures.attention_maps(images, weights, belief=belief[:, :2])
+    with pytest.raises(ValueError, match="something to draw"):
+        figures.attention_maps(images[:0], weights[:0])

@@ -1,0 +1,354 @@
+"""Compare attentions on one task: `python scripts/compare.py [STUDY_OR_RUN_OR_WEIGHTS ...]`. Without a name: the shipped models of the digits."""
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from hardattn import figures
+from hardattn.cost import Cost, cost
+from hardattn.evaluation import (
+    Estimate,
+    Row,
+    control_of,
+    evaluate,
+    first_scenes,
+    interval,
+    interval_over_seeds,
+    paired_p,
+)
+from hardattn.runs import Run, write_whole
+from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.studies import CONTENDERS, STUDIES, Trained, load_trained
+
+TIMED = 100
+"""Questions in the batch that is timed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Put hard attention, soft attention and networks without attention on one task into one table, with their errors and what they cost.
+
+    A random and a chance row are always in it. Several seeds of a study become one row with Student's interval over the seeds; the interval of
+    a single model is a bootstrap over the test images. p: of a permutation test against the first row on the same images.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Names of studies (their weights in --weights-dir, else their runs in --runs-dir), folders of runs, or .safetensors files."""
+    split: Literal["test", "validation"] = "test"
+    """What is asked. Choose on validation; test once."""
+    train: bool = False
+    """Train the studies first, from nothing, into --runs-dir (seed 0)."""
+    out: Path = Path("comparison")
+    """Where the tables and the figures go, and a TensorBoard with the models side by side."""
+    weights_dir: Path = Path("weights")
+    """Where the shipped models are."""
+    runs_dir: Path = Path("runs")
+    """Where the runs are."""
+    data_dir: Path = Path("data")
+    """The folder that holds MNIST/raw."""
+    json: str | None = None
+    """Write the rows as JSON to this file; "-" for standard output."""
+
+
+class Entry(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    seeds: int
+    error: Estimate
+    p: float | None
+    """Against the first row."""
+    cost: Cost | None
+
+
+class Answers(NamedTuple):
+    """One way of answering of one study: every seed's error for every example."""
+
+    name: str
+    errors: list[np.ndarray]
+    group: int
+    cost: Cost | None
+
+
+def find(name: str, options: Options) -> list[Path]:
+    """The models that a word of the command line means.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if Path(name).exists():
+        return [Path(name)]
+    if name not in STUDIES:
+        raise ValueError(
+            f"expected a study, a run's folder or a .safetensors file, found {name!r}. train.py --help lists the studies"
+        )
+    weights = options.weights_dir / f"{name}.safetensors"
+    if weights.exists():
+        return [weights]
+    runs = sorted(
+        path.parent
+        for path in options.runs_dir.glob(f"{name}-*/best.safetensors")
+        if path.parent.name[len(name) + 1 :].isdigit()
+    )
+    if not runs:
+        raise ValueError(
+            f"{name} has no weights in {options.weights_dir} and no run in {options.runs_dir}: "
+            f"python scripts/train.py {name} makes one, or give --train"
+        )
+    return runs
+
+
+def on_digits() -> list[str]:
+    """The studies of the embedded task, the hard one first."""
+    return ["ram-digits", *(f"{who}-digits" for who in CONTENDERS)]
+
+
+def train_all(names: Sequence[str], options: Options) -> list[Path]:
+    """Train studies one after the other, each from nothing; returns the runs' folders."""
+    from scripts import train
+
+    folders = []
+    for name in names:
+        if name not in STUDIES:
+            raise ValueError(f"--train takes names of studies, found {name!r}")
+        if (options.runs_dir / f"{name}-0").exists():
+            raise ValueError(f"{options.runs_dir / f'{name}-0'} exists: choose another --runs-dir for a training from nothing")
+    for name in names:
+        asked = train.Options(STUDIES[name], data_dir=options.data_dir, runs_dir=options.runs_dir)
+        code = train.train(name, asked)
+        if code:
+            raise SystemExit(code)
+        folders.append(options.runs_dir / f"{name}-0")
+    return folders
+
+
+def check_one_task(models: Sequence[Trained]) -> None:
+    """All must be asked about the same scenes; how they look at them is their own affair.
+
+    Raises:
+        ValueError: if two differ.
+    """
+    first = models[0]
+    for other in models[1:]:
+        for field in ("source", "height", "width", "pieces", "positions"):
+            one, two = (getattr(x.study.task, field) for x in (first, other))
+            if one != two:
+                raise ValueError(f"a comparison needs one task: {field} is {one} for {first.name} and {two} for {other.name}")
+
+
+def gather(models: Sequence[Trained], options: Options) -> tuple[list[Answers], np.ndarray]:
+    """Ask every model everything, in its usual way, the first also at random; and measure what an answer costs. Returns also the targets."""
+    found: dict[str, Answers] = {}
+    for i, model in enumerate(models):
+        usual, control = model.agent.hows[0], control_of(model.agent.hows)
+        hows = (usual, "averaged") if "averaged" in model.agent.hows else (usual,)
+        hows = (*hows, control) if control and (i == 0 or control == "uniform") else hows
+        names = {usual: model.name, "averaged": f"{model.name}, 8 averaged", control: f"{model.name}, {control}"}
+        question = first_scenes(model.task, options.split, TIMED).question
+        table = evaluate(model.agent, model.task, options.split, hows, study=model.name, seed=model.seed)
+        for scores in (scores for scores in table if scores.metric == "error"):
+            name = names[scores.how]
+            if name in found:
+                found[name].errors.append(scores.values)
+            else:
+                found[name] = Answers(name, [scores.values], scores.group, cost(model.agent, question, scores.how))
+    targets = np.concatenate([batch.target.numpy() for batch in models[0].task.batches(options.split, batch_size=1000)])
+    return list(found.values()), targets
+
+
+def entries(answers: Sequence[Answers], targets: np.ndarray) -> list[Entry]:
+    """The rows, and that of chance: the commonest class, whatever the image."""
+    commonest = np.bincount(targets).argmax()
+    chance = Answers("chance", [100.0 * (targets != commonest)], answers[0].group, None)
+    rows = []
+    first = np.mean(answers[0].errors, axis=0)
+    for answer in (*answers, chance):
+        per_example = np.mean(answer.errors, axis=0)
+        if len(answer.errors) > 1:
+            error = interval_over_seeds(e.mean() for e in answer.errors)
+        else:
+            error = interval(per_example, group=answer.group)
+        p = None if answer is answers[0] else paired_p(first, per_example, group=answer.group)
+        rows.append(Entry(answer.name, len(answer.errors), error, p, answer.cost))
+    return rows
+
+
+COLUMNS = (
+    "model",
+    "seeds",
+    "error %",
+    "95 % interval",
+    "p",
+    "sensed",
+    "of image",
+    "scores",
+    "reads",
+    "MFLOP",
+    "parameters",
+    "ms",
+)
+
+
+def cells(entry: Entry, image_size: int) -> tuple[str, ...]:
+    """A row as text, in the order of COLUMNS."""
+    p = "" if entry.p is None else f"{entry.p:.4f}"
+    known = (entry.name, str(entry.seeds), f"{entry.error.value:.2f}", f"{entry.error.low:.2f} to {entry.error.high:.2f}", p)
+    if entry.cost is None:
+        return (*known, *[""] * (len(COLUMNS) - len(known)))
+    c = entry.cost
+    return (
+        *known,
+        f"{c.sensed:,.0f}",
+        f"{c.sensed / image_size:.2f}",
+        f"{c.scores:,.0f}",
+        f"{c.reads:,.0f}",
+        f"{c.flops / 1e6:.2f}",
+        f"{c.parameters:,}",
+        f"{c.milliseconds:.3f}",
+    )
+
+
+def markdown(rows: Sequence[Entry], image_size: int) -> str:
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(cells(row, image_size) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_csv(rows: Sequence[Entry]) -> str:
+    """Numbers as they are, without signs for thousands."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["name", "seeds", "error", "low", "high", "p", *Cost._fields])
+    for row in rows:
+        writer.writerow([row.name, row.seeds, *row.error, row.p, *(row.cost or [None] * len(Cost._fields))])
+    return text.getvalue()
+
+
+def as_rows(rows: Sequence[Entry]) -> list[Row]:
+    """The JSON of all scripts."""
+    found: list[Row] = []
+    for row in rows:
+        found.append({"name": row.name, "metric": "error", **row.error._asdict()})  # type: ignore[typeddict-item]
+        numbers = {} if row.cost is None else row.cost._asdict()
+        numbers |= {} if row.p is None else {"p": row.p}
+        found += [
+            {"name": row.name, "metric": k, "value": float(v), "low": float(v), "high": float(v)} for k, v in numbers.items()
+        ]
+    return found
+
+
+def draw(rows: Sequence[Entry], models: Sequence[Trained], image_size: int, task: str) -> dict[str, Any]:
+    """Error against what was sensed and against arithmetic, and the learning curves where the runs are there."""
+    measured = [row for row in rows if row.cost is not None]
+    still = {
+        "error-by-values-sensed": figures.scatter(
+            [figures.Dot(row.name, 100 * row.cost.sensed / image_size, *row.error) for row in measured if row.cost],
+            title=f"What is lost by looking at less: {task}",
+            xlabel="values sensed (% of the image)",
+        ),
+        "error-by-flops": figures.scatter(
+            [figures.Dot(row.name, row.cost.flops / 1e6, *row.error) for row in measured if row.cost],
+            title=f"What is lost by computing less: {task}",
+            xlabel="million floating-point operations per image",
+        ),
+    }
+    curves = {}
+    for model in models:
+        if model.folder is not None:
+            key = f"validation/{model.agent.hows[0]}"
+            points = [row for row in Run.open(model.folder).metrics() if key in row]
+            if points:
+                name = model.name if model.seed == 0 else f"{model.name}, seed {model.seed}"
+                curves[name] = figures.Curve([row["step"] for row in points], [row[key] for row in points])
+    if curves:
+        still["learning-curves"] = figures.learning_curves(
+            curves, title=f"Validation error in training: {task}", ylabel="validation error (%)", log=True
+        )
+    return still
+
+
+def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: str) -> None:
+    """TensorBoard: the models' curves in one chart, what each of them looked at one above the other, the figures and the table."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from scripts.pictures import pictures
+
+    with SummaryWriter(str(folder)) as writer:
+        tags = []
+        for model in models:
+            tag = f"validation error/{model.name}-{model.seed}"
+            points = Run.open(model.folder).metrics() if model.folder is not None else []
+            for row in points:
+                if (key := f"validation/{model.agent.hows[0]}") in row:
+                    writer.add_scalar(tag, row[key], row["step"])
+            tags += [tag] if points else []
+            if model.seed == models[0].seed:
+                for name, picture in pictures(model.agent, model.task, title=model.name, moving=False).still.items():
+                    figures.add_figure(writer, f"attention/{model.name}/{name}", picture, 0)
+        if tags:
+            writer.add_custom_scalars({"comparison": {"validation error (%)": ["Multiline", tags]}})
+        for name, picture in still.items():
+            figures.add_figure(writer, f"comparison/{name}", picture, 0)
+        writer.add_text("comparison/table", text)
+
+
+def run_command() -> int:
+    options = tyro.cli(Options, prog="python scripts/compare.py")
+    tune_for_cpu()
+    if options.models:
+        names: list[str] = list(options.models)
+    elif options.train:
+        names = on_digits()
+    else:
+        names = [name for name in on_digits() if (options.weights_dir / f"{name}.safetensors").exists()]
+        if not names:
+            raise ValueError(f"expected the shipped models in {options.weights_dir}, found none: name some, or give --train")
+    folder = writable(options.out)
+    paths = train_all(names, options) if options.train else [path for name in names for path in find(name, options)]
+    models = [load_trained(path, options.data_dir) for path in paths]
+    check_one_task(models)
+    spec = models[0].task.spec
+    rows = entries(*gather(models, options))
+    task = _task_name(models[0])
+    table, still = markdown(rows, spec.image_size), draw(rows, models, spec.image_size, task)
+    write_whole(folder / "comparison.md", table.encode())
+    write_whole(folder / "comparison.csv", as_csv(rows).encode())
+    for name, picture in still.items():
+        figures.save_png(folder / f"{name}.png", picture)
+    board(folder / "board", models, still, table)
+    if options.json is not None:
+        write_rows(as_rows(rows), options.json)
+    console = Console(
+        stderr=options.json == "-", width=None if sys.stdout.isatty() else max(140, int(os.environ.get("COLUMNS", 140)))
+    )
+    shown = Table(
+        *COLUMNS,
+        title=f"{task}, {options.split} set",
+        caption="sensed: values that reach the network. scores: places weighed. reads: values that went into what was read. All per image",
+    )
+    for row in rows:
+        shown.add_row(*cells(row, spec.image_size))
+    console.print(shown)
+    for path in sorted(folder.glob("*.*")):
+        console.print(str(path), highlight=False)
+    console.print(f"side by side: tensorboard --logdir {folder / 'board'}", highlight=False)
+    return 0
+
+
+def _task_name(model: Trained) -> str:
+    """As the studies' names have it."""
+    who = next((who for who in ("ram", *CONTENDERS) if model.name.startswith(f"{who}-")), "")
+    return model.name.removeprefix(f"{who}-")
+
+
+if __name__ == "__main__":
+    main(run_command)
