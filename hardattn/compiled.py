@@ -56,6 +56,36 @@ def look(sums, unit, gaze, side, zoom, reach_y, reach_x, seen):  # pragma: no co
 
 @njit(cache=True, nogil=True)
 @no_type_check
+def look_directly(
+    image, gaze, side, zoom, reach_y, reach_x, largest, seen
+):  # pragma: no cover - a tracer does not see compiled code
+    """As `look`, but from the pixels of `image` [b, c, h, w]; with `largest` the largest value of every block instead of its mean."""
+    rows, batch, scales, channels = seen.shape[:4]
+    height, width = image.shape[2:]
+    for b in range(batch):
+        for r in range(rows):
+            for k in range(scales):
+                block = zoom**k
+                left = _first(gaze[r, b, 0] * reach_x + (width - side * block) / 2 + 0.5)
+                top = _first(gaze[r, b, 1] * reach_y + (height - side * block) / 2 + 0.5)
+                for c in range(channels):
+                    pixels = image[b, c]
+                    for i in range(side):
+                        y0, y1 = top + i * block, top + (i + 1) * block
+                        for j in range(side):
+                            x0, x1 = left + j * block, left + (j + 1) * block
+                            inside = y0 >= 0 and x0 >= 0 and y1 <= height and x1 <= width
+                            total = 0.0
+                            most = np.float32(-np.inf) if inside else np.float32(0)  # there are zeros outside
+                            for y in range(max(y0, 0), min(y1, height)):
+                                for x in range(max(x0, 0), min(x1, width)):
+                                    total += pixels[y, x]
+                                    most = max(most, pixels[y, x])
+                            seen[r, b, k, c, i, j] = most if largest else total / (block * block)
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
 def _first(place):  # pragma: no cover - a tracer does not see compiled code
     """The whole number below `place`; places without end are brought near enough to be whole numbers."""
     return floor(min(max(place, -1e12), 1e12))

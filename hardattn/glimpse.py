@@ -185,6 +185,26 @@ def direct_retina(
     its brightness at every scale (an average over 4 x 4 would dim it sixteenfold).
     """
     check_retina(side=side, scales=scales, zoom=zoom)
+    if image.device.type != "cpu" or image.dtype != torch.float32:
+        return _look_directly(image, gaze, side, scales, zoom, reach, pool)
+    b, c = image.shape[:2]
+    places = gaze.detach().double().reshape(-1, b, 2)
+    seen = torch.empty((len(places), b, scales, c, side, side))
+    pixels = image.detach().contiguous().numpy()
+    compiled.look_directly(pixels, places.numpy(), side, zoom, *reach, pool == "max", seen.numpy())
+    return seen.view(*gaze.shape[:-1], scales * c, side, side)
+
+
+def _look_directly(
+    image: Float[Tensor, "b c h w"],
+    gaze: Float[Tensor, "*r b 2"],
+    side: int,
+    scales: int,
+    zoom: int,
+    reach: tuple[float, float],
+    pool: str,
+) -> Float[Tensor, "*r b kc g g"]:
+    """`compiled.look_directly` by index arithmetic, on any device."""
     b, c, h, w = image.shape
     lead = gaze.shape[:-1]
     batch = torch.arange(b, device=image.device).view(b, 1, 1, 1)

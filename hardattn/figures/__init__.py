@@ -10,7 +10,7 @@ list of them. Figures take tensors, not tasks: `Looks` gathers what was looked a
 """
 
 from hardattn.figures.animation import animate
-from hardattn.figures.charts import Bar, Curve, Dot, error_bars, learning_curves, scatter
+from hardattn.figures.charts import Bar, Curve, Dot, error_bars, growth, learning_curves, scatter
 from hardattn.figures.files import add_animation, add_figure, gif_bytes, png_bytes, save_gif, save_png
 from hardattn.figures.heat import density, heat_map
 from hardattn.figures.maps import attention_maps, windows
@@ -31,6 +31,7 @@ __all__ = [
     "error_bars",
     "gif_bytes",
     "glimpse_paths",
+    "growth",
     "heat_map",
     "learning_curves",
     "png_bytes",

@@ -144,6 +144,38 @@ def error_bars(
     return page.pixels()
 
 
+def growth(panels: Mapping[str, Mapping[str, Curve]], *, xlabel: str, title: str = "", dpi: int = 130) -> Picture:
+    """Charts side by side on logarithmic scales, every one with the same systems: how each measure grows.
+
+    Args:
+        panels: by what is measured, curves by system. Values of 0 are not drawn.
+        xlabel: what grows.
+        title: of the page.
+        dpi: pixels per inch.
+    """
+    wide, high, top = 3.1, 3.0, 1.15 if title else 0.7
+    page = Page(0.4 + len(panels) * (wide + 0.75), top + high + 0.7, dpi, title)
+    systems = list(next(iter(panels.values())))
+    for i, name in enumerate(systems):
+        page.write(0.75 + 1.7 * i, top - 0.3, name, size=style.HEAD, color=SERIES[i % len(SERIES)], weight="bold")
+    for column, (label, curves) in enumerate(panels.items()):
+        axes = _chart(page, 0.75 + column * (wide + 0.75), top, wide, high)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for i, name in enumerate(systems):
+            points = [(x, y) for x, y in zip(curves[name].steps, curves[name].values) if y > 0]
+            axes.plot(*zip(*points), color=SERIES[i % len(SERIES)], linewidth=1.9, marker="o", markersize=4) if points else None
+        ticks = sorted({x for curve in curves.values() for x in curve.steps})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(True, color=style.GRID, linewidth=0.8)
+        axes.set_xlabel(xlabel, size=style.BODY, color=style.INK)
+        axes.set_title(label, size=style.HEAD - 1, color=style.INK, loc="left")
+    return page.pixels()
+
+
 def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", title: str = "", dpi: int = 130) -> Picture:
     """Errors against costs, both on logarithmic scales; every dot has a number, and the numbers are explained beside the chart.
 

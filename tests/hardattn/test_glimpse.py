@@ -77,6 +77,10 @@ def test_compiled_loops_and_tensors_agree_to_the_bit(look):
     image, gaze, sizes = look
     table = summed_area_table(image, block=sizes["zoom"] ** (sizes["scales"] - 1))
     assert torch.equal(table.sums, glimpse._sum_areas(image, 1 / table.unit))
+    for pool in ("mean", "max"):
+        by_index = glimpse._look_directly(image, gaze, *sizes.values(), pool)
+        tolerance = 2.0**-22 * image.abs().max().item() if pool == "mean" else 0
+        torch.testing.assert_close(direct_retina(image, gaze, **sizes, pool=pool), by_index, rtol=0, atol=tolerance)
     seen = glimpse._look(table, gaze, sizes["side"], sizes["scales"], sizes["zoom"], sizes["reach"])
     assert torch.equal(retina(table, gaze, **sizes), seen.flatten(-4, -3))
 
