@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from envs import compiled
 from hardattn.noise import integers
 
 
@@ -40,24 +41,18 @@ class Canvas:
             return pixels[chosen]
         if self.pieces and self.piece > min(h, w):
             raise ValueError(f"pieces of {self.piece} x {self.piece} cannot be cut from images of {h} x {w}")
-        b = len(chosen)
-        numbers = _Draws(key, 2 + 5 * self.pieces)
-        canvas = pixels.new_zeros((b, c, self.height, self.width))
+        b, p = len(chosen), self.pieces
+        numbers = _Draws(key, 2 + 5 * p)
         top, left = numbers(1, self.height - h + 1), numbers(1, self.width - w + 1)
-        if self.pieces:
-            # Any image of the split but the scene's own.
-            others = (chosen[:, None] + 1 + numbers(self.pieces, n - 1)) % n
-            side = (self.piece, self.piece)
-            cut = _blocks(
-                others, (numbers(self.pieces, h - self.piece + 1), numbers(self.pieces, w - self.piece + 1)), (c, h, w), side
-            )
-            to = (numbers(self.pieces, self.height - self.piece + 1), numbers(self.pieces, self.width - self.piece + 1))
-            paste = _blocks(torch.arange(b, device=key.device)[:, None], to, canvas.shape[1:], side)
-            canvas.view(-1).index_add_(0, paste.reshape(-1), pixels.view(-1)[cut].reshape(-1))
-            canvas.clamp_(max=1.0)
-        place = _blocks(torch.arange(b, device=key.device)[:, None], (top, left), canvas.shape[1:], (h, w))
-        canvas.view(-1).index_add_(0, place.view(-1), pixels[chosen].view(-1))
-        return canvas.clamp_(max=1.0)
+        # Any image of the split but the scene's own.
+        others = (chosen[:, None] + 1 + numbers(p, n - 1)) % n if p else chosen[:, None][:, :0]
+        cut = numbers(p, h - self.piece + 1), numbers(p, w - self.piece + 1)
+        to = numbers(p, self.height - self.piece + 1), numbers(p, self.width - self.piece + 1)
+        canvas = pixels.new_zeros((b, c, self.height, self.width))
+        pasted = torch.stack([others, *cut, *to], -1)
+        placed = torch.cat([chosen[:, None], top, left], 1)
+        compiled.draw(pixels.numpy(), pasted.numpy(), placed.numpy(), self.piece, canvas.numpy())
+        return canvas
 
 
 class _Draws:
@@ -71,11 +66,3 @@ class _Draws:
         self.used += count
         return self.raw[:, self.used - count : self.used] * below >> 31
 
-
-def _blocks(image: Tensor, corner: tuple[Tensor, Tensor], shape: tuple[int, ...], side: tuple[int, int]) -> Tensor:
-    """Flat indices [b, p, c, side, side] of blocks of images of `shape` (c, h, w), for image numbers and corners [b, p]."""
-    c, h, w = shape
-    device = corner[0].device
-    block = torch.arange(side[0], device=device)[:, None] * w + torch.arange(side[1], device=device)
-    block = torch.arange(c, device=device)[:, None, None] * (h * w) + block
-    return (image * (c * h * w) + corner[0] * w + corner[1])[..., None, None, None] + block

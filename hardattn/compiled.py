@@ -14,11 +14,13 @@ from numba import njit
 @njit(cache=True, nogil=True)
 @no_type_check
 def sum_areas(image, units, sums):  # pragma: no cover - a tracer does not see compiled code
-    """Fill `sums` [b, c, h + 1, w + 1], which holds zeros, from `image` [b, c, h, w], of which 1 is `units` [b] units."""
+    """Fill `sums` [b, c, h + 1, w + 1] from `image` [b, c, h, w], of which 1 is `units` [b] units."""
     batch, channels, height, width = image.shape
     for b in range(batch):
         for c in range(channels):
+            sums[b, c, 0] = 0
             for y in range(height):
+                sums[b, c, y + 1, 0] = 0
                 pixels, above, out = image[b, c, y], sums[b, c, y], sums[b, c, y + 1]
                 row = 0
                 for x in range(width):

@@ -55,7 +55,7 @@ def _sum_areas(image: Float[Tensor, "b c h w"], units: Float[Tensor, " b"]) -> I
 def _sum_areas_compiled(image: Float[Tensor, "b c h w"], units: Float[Tensor, " b"]) -> Int[Tensor, "b c h+1 w+1"]:
     """As `_sum_areas`, to the bit, for float32 on the CPU."""
     b, c, h, w = image.shape
-    sums = torch.zeros((b, c, h + 1, w + 1), dtype=torch.int32)
+    sums = torch.empty((b, c, h + 1, w + 1), dtype=torch.int32)
     compiled.sum_areas(image.detach().contiguous().numpy(), units.numpy(), sums.numpy())
     return sums
 

@@ -149,6 +149,56 @@ def _retina(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
     return ours, loop
 
 
+def _scenes_against_step(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Drawing a batch of cluttered scenes of 100 x 100, with all that is made once per image, against a training step on it."""
+    from envs.digits import Digits
+
+    task, step = Digits(STUDIES["ram-cluttered-100"].task, options.data_dir), _training_step("ram-cluttered-100")
+    task.images("train")
+    number = itertools.count()
+    return lambda: task.scenes("train", torch.arange(128) + 128 * next(number)), step
+
+
+def _filterbank(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A Gaussian glimpse of 12 x 12, its banks included, against its two matrix products; 128 images of 100 x 100."""
+    from hardattn.filterbank import gaussian_bank, read
+
+    image, centre = torch.rand(128, 1, 100, 100), 100 * torch.rand(2, 128)
+    stride, sigma = 1 + 4 * torch.rand(128), 0.5 + torch.rand(128)
+    rows, columns = (gaussian_bank(at, stride, sigma, side=12, size=100) for at in centre)
+
+    def ours() -> None:
+        read(image, *(gaussian_bank(at, stride, sigma, side=12, size=100) for at in centre))
+
+    return ours, lambda: rows @ image[:, 0] @ columns.mT
+
+
+def _hard_growth(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Decisions of a hard agent (8 glimpses, 3 scales) on images of 896 x 896 and of 28 x 28."""
+    from scripts.attention_cost import reader
+
+    def deciding(side: int) -> Callable[[], Any]:
+        agent, ask = reader("hard", side, 8)
+        return lambda: agent.answer(ask())
+
+    return deciding(896), deciding(28)
+
+
+def _evaluation(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """1,000 answers at 100 x 100, table included, against the matrix products of their forward pass."""
+    agent, batch = _scenes("ram-cluttered-100", 1000)
+    task = STUDIES["ram-cluttered-100"].task
+    layers = [m for m in agent.modules() if isinstance(m, torch.nn.Linear) and m is not agent.baseline]
+    work = [(torch.rand(1000, m.in_features), torch.rand_like(m.weight)) for m in layers]
+
+    def products() -> None:
+        for _ in range(task.glimpses):
+            for x, w in work:
+                torch.mm(x, w.T)
+
+    return lambda: agent.answer(batch().question), products
+
+
 def _vector_env(options: Options, count: int) -> Callable[[], Any]:
     """Steps of our native vector environment on MNIST, 16 glimpses of 5 x 5, actions drawn beforehand."""
     from envs.digits import DigitsConfig
@@ -269,6 +319,10 @@ BENCHMARKS = {
     "retina": Benchmark(
         "retina, times as fast as a loop over the images; 128 of 60 x 60, 3 scales", _retina, faster_is_more=True
     ),
+    "scenes-100": Benchmark("drawing a batch of cluttered scenes ÷ a training step on it, 100 x 100", _scenes_against_step),
+    "filterbank": Benchmark("filterbank read ÷ its two matrix products, 128 of 100 x 100", _filterbank),
+    "hard-896": Benchmark("a hard decision on 896 x 896 ÷ on 28 x 28", _hard_growth),
+    "evaluation-100": Benchmark("answers at 100 x 100 ÷ the matrix products of their forward pass", _evaluation),
     "env-steps": Benchmark(
         "environment steps/s, native vector of 256, times ap_gym's MNIST", _env_steps, faster_is_more=True, peer=True
     ),
