@@ -7,9 +7,10 @@ REINFORCE trains the policy, and a regression trains its baseline. The three sha
 baseline.
 
 Where this differs from the paper: the paper does not say whether the policy's gradient reaches the core (here it does not), nor how far
-a gaze of 1 reaches (here the task says). The options are not the paper's; their defaults give the paper's model. Two of them name papers of
-their own: `context` starts the gaze from a coarse look at the whole image (Ba, Mnih and Kavukcuoglu 2015, ICLR, Section 3, "Context
-network"), and `estimator` may replace REINFORCE on a grid of places by a relaxation, which reads all of the grid in training.
+a gaze of 1 reaches (here the task says). The options are not the paper's; their defaults give the paper's model. Some of them name papers
+of their own: `stop` lets the network decide after every glimpse whether it has seen enough (Li et al. 2017, ICCV Workshops, "Dynamic
+computational time"), `context` starts the gaze from a coarse look at the whole image (Ba, Mnih and Kavukcuoglu 2015, ICLR, Section 3,
+"Context network"), and `estimator` may replace REINFORCE on a grid of places by a relaxation, which reads all of the grid in training.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardattn.chain import Steps, Weights, differentiable
@@ -71,6 +72,10 @@ class RAMConfig:
     """Places a side of the grid policy."""
     context: int = 0
     """Pixels a side of a coarse image of everything that chooses the first gaze and tells the rest nothing. 0: the environment chooses."""
+    stop: bool = False
+    """Whether the agent may answer before the last glimpse, when it has seen enough; also learned by REINFORCE."""
+    glimpse_cost: float = 0.0
+    """Subtracted from the reward for every glimpse after the first (with `stop`)."""
     estimator: Literal["score-function", "straight-through", "gumbel"] = "score-function"
     """How the policy's gradient is estimated. The last two need the grid, read all of it, and train the policy by the cross-entropy."""
     temperature: float = 1.0
@@ -114,6 +119,10 @@ class RAMConfig:
             )
         if self.estimator != "score-function" and (self.policy != "grid" or self.context):
             raise ValueError(f"estimator {self.estimator} relaxes a choice among places: it needs policy grid and no context")
+        if self.stop and (
+            self.context or self.gaze != "learned" or self.estimator != "score-function" or self.reward_at == "every"
+        ):
+            raise ValueError("stop needs a learned gaze, the score function, a reward at the end, and no context")
         if self.context and self.gaze != "learned":
             raise ValueError(f"a context starts a learned gaze, found gaze {self.gaze}")
 
@@ -224,6 +233,34 @@ def _affine(layer: nn.Linear) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "
     return lambda x, out: torch.addmm(bias, x, weight, out=out)
 
 
+class Stopped(NamedTuple):
+    """Decisions to answer after glimpse 1, 2, ..., T - 1; those after the first that says yes are void, and after glimpse T there is none."""
+
+    logits: Float[Tensor, "moves m b"]
+    yes: Bool[Tensor, "moves m b"]
+
+    @property
+    def alive(self) -> Float[Tensor, "moves m b"]:
+        """1 for decisions that are really taken."""
+        no = (~self.yes).to(self.logits.dtype)
+        return torch.cat([torch.ones_like(no[:1]), no[:-1]]).cumprod(0)
+
+    @property
+    def glimpses(self) -> Float[Tensor, "m b"]:
+        """Taken before the answer."""
+        return 1 + (self.alive * ~self.yes).sum(0)
+
+    def at_the_end(self, values: Float[Tensor, "t m b *n"]) -> Float[Tensor, "1 m b *n"]:
+        """Of values at every glimpse that at which the answer was given."""
+        index = (self.glimpses - 1).long()[None]
+        return values.gather(0, index.view(*index.shape, *[1] * (values.ndim - 3)).expand(1, *values.shape[1:]))
+
+    def log_prob(self, gaze: Float[Tensor, "moves m b"]) -> Float[Tensor, "moves m b"]:
+        """Of all that was decided: to stop, or not to stop and where to look."""
+        yes = self.yes.to(self.logits.dtype)
+        return self.alive * (yes * F.logsigmoid(self.logits) + (1 - yes) * (F.logsigmoid(-self.logits) + gaze))
+
+
 class RAM(nn.Module):
     """See the module. Letters in the code are the paper's: g a glimpse's encoding, h the state."""
 
@@ -244,6 +281,11 @@ class RAM(nn.Module):
         learned = config.gaze == "learned"
         coarse = spec.channels * config.context**2
         self.locator = Locator(config.hidden, self.policy.parameters, coarse) if learned else None
+        self.stopper = nn.Linear(config.hidden, 1) if config.stop else None
+        if self.stopper is not None:
+            nn.init.constant_(
+                self.stopper.bias, -2.0
+            )  # in the beginning it looks on: who stops at once learns nothing of looking
         self.baseline: nn.Module | None = None
         if learned and not self._relaxed:
             if config.baseline == "learned":
@@ -261,7 +303,7 @@ class RAM(nn.Module):
     @property
     def separate(self) -> tuple[str, ...]:
         """Children that share no gradient with the rest: their gradients are clipped and reported on their own."""
-        return () if self._relaxed else ("locator", "baseline")
+        return () if self._relaxed else ("locator", "baseline", "stopper")
 
     def forward(self, batch: Batch) -> Loss:
         return self.loss(batch)
@@ -277,12 +319,20 @@ class RAM(nn.Module):
             rollout = self.look_around(question, self._mover(how, key, config.rollouts), config.rollouts)
         logits = self.classifier(rollout.hidden if self._every_answer else rollout.hidden[-1:])
         log_likelihood, correct = _judge(logits, target)
+        stopped = None
+        if self.stopper is not None and self.moves:
+            stopped = self._stop(rollout, uniform_of(question.key, "stop", self.moves, config.rollouts))
+            log_likelihood, correct = (stopped.at_the_end(x) for x in (log_likelihood, correct))
         nll = -(log_likelihood if config.supervise == "every" else log_likelihood[-1:]).mean()
         terms = {"nll": nll, "error": 100 * (1 - correct[-1].mean())}
         total = nll
         if self.moves and rollout.drawn is not None and rollout.parameters is not None:
             log_prob = self.policy.log_prob(rollout.drawn, rollout.parameters)
             returns = self._returns(log_likelihood, correct)
+            if stopped is not None:
+                log_prob = stopped.log_prob(log_prob)
+                returns = returns - config.glimpse_cost * (stopped.glimpses - 1)
+                terms["glimpses"] = stopped.glimpses.mean()
             terms |= {"reward": returns[0].mean(), "entropy": -log_prob.mean()}  # of the gaze in nats, as drawn
             if not self._relaxed:
                 learned = self.baseline(rollout.before.detach()).squeeze(-1) if self.baseline is not None else None
@@ -328,17 +378,25 @@ class RAM(nn.Module):
             if rollout.drawn is not None:
                 log_prob = self.policy.log_prob(rollout.drawn[:, 0], rollout.parameters[:, 0]).transpose(0, 1)
         weighed = self.moves * self.config.grid**2 if self.locator is not None and self.config.policy == "grid" else 0
-        sensed = self.spec.glimpses * self.spec.glimpse_size * rollouts + self.spec.channels * self.config.context**2
+        output = belief[-1].mean(0)
+        spent: float | Tensor = float(self.spec.glimpses * rollouts)
+        if self.stopper is not None and self.moves:
+            drawn = how in ("sampled", "averaged")
+            noise = uniform_of(question.key, f"answer {seed} stop", self.moves, rollouts) if drawn else None
+            stopped = self._stop(rollout, noise)
+            output, spent = stopped.at_the_end(belief)[-1].mean(0), stopped.glimpses.sum(0)
+        sensed = spent * self.spec.glimpse_size + self.spec.channels * self.config.context**2
+        sensed = sensed * rollout.gaze.new_ones(len(question.gaze))
         trace = Trace(
             gaze=rollout.gaze[:, 0].transpose(0, 1),
             belief=belief[:, 0].transpose(0, 1),
             log_prob=log_prob,
             entropy=entropy,
-            sensed=rollout.gaze.new_full(question.gaze.shape[:1], sensed),
+            sensed=sensed,
             scores=rollout.gaze.new_full(question.gaze.shape[:1], weighed * rollouts) if weighed else None,
-            reads=rollout.gaze.new_full(question.gaze.shape[:1], sensed),
+            reads=sensed,
         )
-        return Answer(belief[-1].mean(0).clamp(min=1e-12).log(), trace)
+        return Answer(output.clamp(min=1e-12).log(), trace)
 
     def look_around(self, question: Glimpsed, move: Move, rollouts: int = 1) -> Rollout:
         """T glimpses, the first where the environment (or the context) says, the others where `move` says.
@@ -444,6 +502,12 @@ class RAM(nn.Module):
         chosen = torch.stack(parameters) if parameters else None
         return Rollout(states, torch.stack(gazes), states[:-1].detach(), chosen, drawn)
 
+    def _stop(self, rollout: Rollout, noise: Float[Tensor, "moves m b"] | None) -> "Stopped":
+        """Where every rollout ends: drawn, or without noise where stopping is likelier than not. All glimpses were taken, some of them in vain."""
+        assert self.stopper is not None
+        logits = self.stopper(rollout.before.detach()).squeeze(-1)
+        return Stopped(logits, logits > 0 if noise is None else noise < logits.sigmoid())
+
     def _noise(self, noise: Callable[[Tensor, int], Tensor], key: Tensor, rollouts: int) -> Float[Tensor, "moves m b a"]:
         """Noise for every move of every rollout; an example's noise depends on its own key alone."""
         return noise(key, rollouts * self.moves).unflatten(1, (rollouts, self.moves)).permute(2, 1, 0, 3)
@@ -462,6 +526,7 @@ class RAM(nn.Module):
         return lambda i, parameters: (None, places[i].to(self.where.weight))
 
     def _go(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        action = action.to(self.where.weight.dtype)  # mixed precision hands in a coarser one
         return action, self.policy.place(action)
 
     @property
@@ -470,7 +535,7 @@ class RAM(nn.Module):
 
     @property
     def _every_answer(self) -> bool:
-        return self.config.supervise == "every" or self.config.reward_at == "every"
+        return self.config.supervise == "every" or self.config.reward_at == "every" or self.config.stop
 
     def _returns(self, log_likelihood: Float[Tensor, "t m b"], correct: Float[Tensor, "t m b"]) -> Float[Tensor, "moves m b"]:
         """What followed every move. The last move leads to the last glimpse."""
@@ -483,6 +548,11 @@ class RAM(nn.Module):
     def _greedy_returns(self, batch: Batch) -> Float[Tensor, "moves b"]:
         hidden = self.look_around(batch.question, self._mover("mean", batch.question.key, 1)).hidden
         return self._returns(*_judge(self.classifier(hidden), batch.target))[:, 0]
+
+
+def uniform_of(key: Int[Tensor, " b"], stream: str, moves: int, rollouts: int) -> Float[Tensor, "{moves} {rollouts} b"]:
+    """Uniform numbers for every move of every rollout."""
+    return uniform(fork(key, stream), rollouts * moves).unflatten(1, (rollouts, moves)).permute(2, 1, 0)
 
 
 def _given(parameters: Tensor | None) -> Tensor:

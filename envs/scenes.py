@@ -65,4 +65,3 @@ class _Draws:
     def __call__(self, count: int, below: int) -> Tensor:
         self.used += count
         return self.raw[:, self.used - count : self.used] * below >> 31
-

@@ -64,6 +64,7 @@ def look_directly(
     """As `look`, but from the pixels of `image` [b, c, h, w]; with `largest` the largest value of every block instead of its mean."""
     rows, batch, scales, channels = seen.shape[:4]
     height, width = image.shape[2:]
+    found = np.empty(side)
     for b in range(batch):
         for r in range(rows):
             for k in range(scales):
@@ -71,19 +72,24 @@ def look_directly(
                 left = _first(gaze[r, b, 0] * reach_x + (width - side * block) / 2 + 0.5)
                 top = _first(gaze[r, b, 1] * reach_y + (height - side * block) / 2 + 0.5)
                 for c in range(channels):
-                    pixels = image[b, c]
                     for i in range(side):
                         y0, y1 = top + i * block, top + (i + 1) * block
+                        high = y0 >= 0 and y1 <= height
                         for j in range(side):
-                            x0, x1 = left + j * block, left + (j + 1) * block
-                            inside = y0 >= 0 and x0 >= 0 and y1 <= height and x1 <= width
-                            total = 0.0
-                            most = np.float32(-np.inf) if inside else np.float32(0)  # there are zeros outside
-                            for y in range(max(y0, 0), min(y1, height)):
-                                for x in range(max(x0, 0), min(x1, width)):
-                                    total += pixels[y, x]
-                                    most = max(most, pixels[y, x])
-                            seen[r, b, k, c, i, j] = most if largest else total / (block * block)
+                            inside = high and left + j * block >= 0 and left + (j + 1) * block <= width
+                            found[j] = -np.inf if largest and inside else 0.0  # there are zeros outside
+                        for y in range(max(y0, 0), min(y1, height)):  # along the rows, as memory lies
+                            row = image[b, c, y]
+                            for j in range(side):
+                                pixels = row[max(left + j * block, 0) : max(min(left + (j + 1) * block, width), 0)]
+                                if largest:
+                                    for pixel in pixels:
+                                        found[j] = max(found[j], pixel)
+                                else:
+                                    for pixel in pixels:
+                                        found[j] += pixel
+                        for j in range(side):
+                            seen[r, b, k, c, i, j] = found[j] if largest else found[j] / (block * block)
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from torch import nn
 import agents
 from agents.draw import DrawConfig
 from agents.plain import ConvNetConfig, FullyConnectedConfig
-from agents.ram import RAM, RAMConfig
+from agents.ram import RAMConfig
 from agents.soft_attention import SoftAttentionConfig
 from envs.cue import CueConfig
 from hardattn.learner import Learner, LearnerConfig
@@ -29,6 +29,7 @@ SMALL = {
         (RAMConfig(hidden=12, features=6, policy="grid", grid=3, estimator="straight-through"), CUE),
         (RAMConfig(hidden=12, features=6, policy="grid", grid=3, estimator="gumbel", core="lstm"), CUE),
         (RAMConfig(hidden=12, features=6, gaze="random"), CUE),
+        (RAMConfig(hidden=12, features=6, stop=True, glimpse_cost=0.1), CUE),
     ],
     SoftAttentionConfig: [
         (SoftAttentionConfig(channels=(6, 8), hidden=12, attention=6), CUE),
@@ -229,4 +230,5 @@ def test_parts_that_share_no_gradient_really_share_none(case):
 def test_ram_is_an_agent_of_the_contract():
     from hardattn.contract import Agent
 
-    assert isinstance(RAMConfig().build(CUE.spec), Agent) and RAM.hows[0] == "mean"
+    agent = RAMConfig().build(CUE.spec)
+    assert isinstance(agent, Agent) and agent.hows[0] == "mean"

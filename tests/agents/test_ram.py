@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributions import Normal
 
 from agents.ram import RAMConfig
@@ -494,3 +495,63 @@ def test_a_context_reaches_the_locator_only():
         one = agent.loss(batch).terms["nll"]
         weight *= -3
         assert agent.loss(batch).terms["nll"] == one != nll
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.3])
+def test_with_stopping_the_mean_gradient_is_the_enumerated_one(cost):
+    """Every way to stop and every sequence of places, each with its probability; the gradient in the locator and in the stopper."""
+    agent = agent_of(policy="grid", grid=2, baseline="learned", reward="log-likelihood", stop=True, glimpse_cost=cost)
+    with torch.no_grad():
+        agent.stopper.bias += 2.0
+    batch = batch_of(count=1)
+    parameters = [*agent.locator.parameters(), *agent.stopper.parameters()]
+    mean, expected, total = [torch.zeros_like(p) for p in parameters], torch.zeros((), dtype=D), 0.0
+    stop = agent._stop
+    for cells in itertools.product(range(4), repeat=GLIMPSES - 1):
+        for end in range(GLIMPSES):
+            actions = torch.tensor(cells, dtype=D).view(-1, 1, 1, 1)
+            agent._mover = lambda *_, actions=actions: lambda i, parameters, actions=actions: agent._go(actions[i])
+            noise = 1.0 - F.one_hot(torch.tensor(end), GLIMPSES)[:-1].to(D).view(-1, 1, 1)
+            agent._stop = lambda rollout, _, noise=noise: stop(rollout, noise)
+            rollout = agent.look_around(batch.question, agent._mover(), 1)
+            stops = agent.stopper(rollout.before.detach()).flatten().sigmoid()
+            gaze = agent.policy.log_prob(rollout.drawn, rollout.parameters).flatten()
+            log_prob = (1 - stops[:end]).log().sum() + gaze[:end].sum() + (stops[end].log() if end < GLIMPSES - 1 else 0.0)
+            share = 4.0 ** -(GLIMPSES - 1 - end)  # places after the end are counted so often
+            reward = agent.classifier(rollout.hidden[end]).log_softmax(-1)[..., batch.target].mean().detach() - cost * end
+            expected = expected - share * log_prob.exp() * reward
+            total += share * log_prob.exp().item()
+            loss = agent.loss(batch)
+            assert loss.terms["glimpses"] == end + 1
+            estimate = torch.autograd.grad(loss.total, parameters)
+            mean = [m + share * log_prob.exp().detach() * g for m, g in zip(mean, estimate)]
+    assert total == pytest.approx(1.0)
+    for found, wanted in zip(mean, torch.autograd.grad(expected, parameters)):
+        assert wanted.abs().max() > 1e-4
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
+
+
+def test_an_early_answer_is_that_of_its_glimpse_and_costs_no_more():
+    agent, batch = agent_of(stop=True, double=False), batch_of(double=False)
+    with torch.no_grad():
+        agent.stopper.weight.zero_()
+        for bias, glimpses in ((9.0, 1), (-9.0, GLIMPSES)):
+            agent.stopper.bias.fill_(bias)
+            answer = agent.answer(batch.question)
+            assert (answer.trace.sensed == glimpses * SPEC.glimpse_size).all()
+            torch.testing.assert_close(answer.output.exp(), answer.trace.belief[:, glimpses - 1])
+
+
+@pytest.mark.slow
+def test_it_learns_when_it_has_seen_enough():
+    """Of four glimpses the probe needs two."""
+    task = CueConfig(glimpses=4).build()
+    test = next(task.batches("test", batch_size=1000))
+    torch.manual_seed(0)
+    agent = RAMConfig(
+        hidden=64, features=32, std=0.5, rollouts=8, baseline="leave-one-out", reward="correct", stop=True, glimpse_cost=0.1
+    ).build(task.spec)
+    fit(Learner(agent, LearnerConfig(learning_rate=3e-3), 400), task.batches("train", batch_size=32), steps=400)
+    answer = agent.answer(test.question)
+    glimpses = answer.trace.sensed.mean() / task.spec.glimpse_size
+    assert task.score(answer, test)["error"].mean() < 10 and 1.5 < glimpses < 2.6

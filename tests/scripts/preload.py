@@ -9,6 +9,8 @@ import torch
 import torch.utils.tensorboard
 
 import envs.data
+import scripts.attention_cost
+import scripts.compare
 import scripts.evaluate
 import scripts.pictures
 import scripts.train  # noqa: F401

@@ -6,11 +6,22 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from envs.glimpse import ask
+from hardattn.contract import Batch
+from hardattn.noise import keys
 from tests.scripts.processes import run
 
 DATA = os.environ.get("HARDATTN_DATA", "")
-STUDIES = ["ram-digits", "ram-mnist", "ram-translated-60", "ram-cluttered-60", "ram-cluttered-100"]
+PRESETS = ["ram-digits", "ram-mnist", "ram-translated-60", "ram-cluttered-60", "ram-cluttered-100"]
+PLACES = ["digits", "translated-60", "cluttered-60", "cluttered-100"]
+WHO = [
+    *("grid-gaze", "random-gaze", "centre-gaze", "raster-gaze", "draw", "bilinear"),
+    *("soft", "fc-64", "fc-256", "conv", "deep-conv"),
+]
+CONTENDERS = [f"{who}-{where}" for where in PLACES for who in WHO]
+ON_MNIST = [name for name in (*PRESETS, *CONTENDERS) if not name.endswith("-digits")]
 
 
 @pytest.fixture(scope="module")
@@ -20,23 +31,63 @@ def studies():
     return STUDIES
 
 
+def agent_of(study, folder):
+    task = study.task.build(folder)
+    return study.agent.build(task.spec), task
+
+
 def test_every_study_is_tested(studies):
-    assert list(studies) == STUDIES
+    """And a contender is on every task that it shares with RAM."""
+    assert [name for name in studies if name.startswith("ram-")] == PRESETS
+    assert list(studies) == [*PRESETS, *CONTENDERS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_runs(studies, tmp_path, name):
-    """With its own sizes."""
-    data = []
-    if studies[name].task.source == "mnist":
-        if not DATA:
-            pytest.skip("HARDATTN_DATA names no folder that holds MNIST/raw")
-        data = ["--data-dir", Path(DATA).absolute()]
-    ended = run("train", name, "--steps", 2, "--no-pictures", *data, folder=tmp_path)
+@pytest.mark.parametrize("name", ["ram-digits", *(f"{who}-digits" for who in WHO)])
+def test_a_study_of_the_digits_runs(studies, tmp_path, name):
+    """With its own sizes, on fewer frozen scenes."""
+    ended = run("train", name, "--steps", 2, "--batch-size", 16, "--positions", 1, "--no-pictures", folder=tmp_path)
     assert ended.code == 0, ended.text
-    folder = tmp_path / "runs" / f"{name}-0"
-    assert len(json.loads((folder / "test.json").read_text())) == 6 * 12
+    rows = json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())
+    hows = agent_of(studies[name], tmp_path)[0].hows
+    assert [row["name"] for row in rows] == [how for how in hows for _ in range(12)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA, reason="needs MNIST: HARDATTN_DATA names the folder that holds MNIST/raw")
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "ram-digits"])
+def test_a_preset_runs_on_mnist(studies, tmp_path, name):
+    ended = run("train", name, "--steps", 2, "--no-pictures", "--data-dir", Path(DATA).absolute(), folder=tmp_path)
+    assert ended.code == 0, ended.text
+    assert len(json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())) == 6 * 12
+
+
+@pytest.mark.parametrize("name", ON_MNIST)
+def test_a_study_on_mnist_fits_its_task(studies, tmp_path, name):
+    """Noise of the scenes' size is enough to know: there need be no data."""
+    agent, task = agent_of(studies[name], tmp_path)
+    height, width, n = task.config.height, task.config.width, 3
+    question = ask(
+        torch.rand(n, 1, height, width), torch.rand(n, 2) * 2 - 1, keys(0, "noise", torch.arange(n)), task.config.eye
+    )
+    loss = agent.loss(Batch(question, torch.arange(n)))
+    loss.total.backward()
+    assert loss.total.isfinite() and all(p.grad.isfinite().all() for p in agent.parameters() if p.grad is not None)
+    for how in agent.hows:
+        probabilities = agent.answer(question, how).output.exp()
+        assert probabilities.shape == (n, 10)
+        torch.testing.assert_close(probabilities.sum(-1), torch.ones(n))
+
+
+def test_contenders_differ_from_ram_in_the_agent_alone(studies):
+    for where in PLACES:
+        published = studies[f"ram-{where}"]
+        agents = {studies[f"{who}-{where}"].agent for who in WHO} | {published.agent}
+        assert len(agents) == len(WHO) + 1
+        for who in WHO:
+            study = studies[f"{who}-{where}"]
+            assert (study.task, study.learner, study.fit) == (published.task, published.learner, published.fit)
+            assert study.sentence.endswith(f", on {where}")
 
 
 def test_a_study_survives_its_configuration_file(studies):
@@ -63,7 +114,7 @@ def test_help_lists_every_study_with_a_sentence(studies, tmp_path, script, prefi
     ended = run(script, "--help", folder=tmp_path)
     assert ended.code == 0 and ended.err == ""
     text = " ".join(ended.out.split())
-    for name in STUDIES:
+    for name in (name for name in studies if name.startswith(prefix)):
         assert name.removeprefix(prefix) in text and " ".join(studies[name].sentence.split()[:4]) in text
     of_one = run(script, "ram-digits".removeprefix(prefix), "--help", folder=tmp_path)
     assert of_one.code == 0
@@ -73,4 +124,9 @@ def test_help_lists_every_study_with_a_sentence(studies, tmp_path, script, prefi
 
 def test_without_a_study_they_are_listed(tmp_path):
     ended = run("train", folder=tmp_path)
-    assert ended.code == 2 and "ram-cluttered-100" in ended.text
+    assert ended.code == 2 and all(name in ended.text for name in (*PRESETS, *CONTENDERS))
+
+
+def test_the_presets_of_ram_have_a_script_of_their_own(tmp_path):
+    ended = run("train_ram", "soft-digits", folder=tmp_path)
+    assert ended.code == 2 and "found 'soft-digits'" in ended.err and not (tmp_path / "runs").exists()
