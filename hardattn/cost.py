@@ -51,13 +51,22 @@ def _product_in_place(total: Any, one: Any, other: Any, *, out_val: Any = None, 
     return 2 * one.shape[0] * one.shape[1] * other.shape[1]
 
 
+def _product_with_a_vector(matrix: Any, vector: Any, *, out_val: Any = None, **_: Any) -> int:
+    """mv: [n, k] times [k]."""
+    return 2 * matrix.numel()
+
+
 def _lstm(inputs: Any, *weights: Any, out_val: Any = None, **_: Any) -> int:
     """A layer of an LSTM in one kernel: its two matrices, for every row of the input."""
     matrices = [w for w in weights[:2] if isinstance(w, torch.Tensor)]
     return sum(2 * w.numel() for w in matrices) * (inputs.numel() // inputs.shape[-1])
 
 
-for _formula in (_product_in_place, _lstm):
+for _formula in (_product_in_place, _product_with_a_vector, _lstm):
     setattr(_formula, "_get_raw", True)  # noqa: B010 - hands over tensors instead of shapes
-_UNCOUNTED = {torch.ops.aten.addmm_: _product_in_place, torch.ops.aten.mkldnn_rnn_layer: _lstm}
+_UNCOUNTED = {
+    torch.ops.aten.addmm_: _product_in_place,
+    torch.ops.aten.mv: _product_with_a_vector,
+    torch.ops.aten.mkldnn_rnn_layer: _lstm,
+}
 """What the counter does not know."""

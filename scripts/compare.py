@@ -147,12 +147,13 @@ def check_one_task(models: Sequence[Trained]) -> None:
 
 
 def gather(models: Sequence[Trained], options: Options) -> tuple[list[Answers], np.ndarray]:
-    """Ask every model everything, in its usual way, the first also at random; and measure what an answer costs. Returns also the targets."""
+    """Ask every model everything, in its usual way, the first hard one also at random; and measure what an answer costs. Returns also the targets."""
     found: dict[str, Answers] = {}
-    for i, model in enumerate(models):
+    hard = next((model.name for model in models if control_of(model.agent.hows) == "random"), None)
+    for model in models:
         usual, control = model.agent.hows[0], control_of(model.agent.hows)
         hows = (usual, "averaged") if "averaged" in model.agent.hows else (usual,)
-        hows = (*hows, control) if control and (i == 0 or control == "uniform") else hows
+        hows = (*hows, control) if control == "uniform" or (control and model.name == hard) else hows
         names = {usual: model.name, "averaged": f"{model.name}, 8 averaged", control: f"{model.name}, {control}"}
         question = first_scenes(model.task, options.split, TIMED).question
         table = evaluate(model.agent, model.task, options.split, hows, study=model.name, seed=model.seed)
@@ -291,7 +292,7 @@ def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: 
                 if (key := f"validation/{model.agent.hows[0]}") in row:
                     writer.add_scalar(tag, row[key], row["step"])
             tags += [tag] if points else []
-            if model.seed == models[0].seed:
+            if model is next(one for one in models if one.name == model.name):
                 for name, picture in pictures(model.agent, model.task, title=model.name, moving=False).still.items():
                     figures.add_figure(writer, f"attention/{model.name}/{name}", picture, 0)
         if tags:

@@ -1,0 +1,224 @@
+"""Estimators of the gaze's gradient side by side: `python scripts/estimators.py [options]`. Bias and variance at one point, then learning.
+
+First all estimators look at the same half-trained network: how far is the mean of many estimates from the true gradient, and how widely do
+they scatter? Then each trains a network of its own from the start on the embedded digits, with as many glimpses per step as the others.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from agents.ram import RAM, Expected, RAMConfig
+from hardattn import figures
+from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
+from hardattn.learner import Learner, LearnerConfig
+from hardattn.noise import fork
+from hardattn.training import fit
+from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.studies import STUDIES
+
+_LEAVE_ONE_OUT = RAMConfig(baseline="leave-one-out", rollouts=4)
+_GRID = RAMConfig(baseline="leave-one-out", rollouts=4, policy="grid", reward="log-likelihood")
+ESTIMATORS: dict[str, RAMConfig] = {
+    "no baseline": RAMConfig(baseline="none"),
+    "constant": RAMConfig(baseline="constant"),
+    "batch mean": RAMConfig(baseline="batch-mean"),
+    "learned baseline": RAMConfig(),
+    "self-critical": RAMConfig(baseline="self-critical"),
+    "leave-one-out, M = 2": dataclasses.replace(_LEAVE_ONE_OUT, rollouts=2),
+    "leave-one-out, M = 4": _LEAVE_ONE_OUT,
+    "leave-one-out, M = 8": dataclasses.replace(_LEAVE_ONE_OUT, rollouts=8),
+    "M = 4, reward log-likelihood": dataclasses.replace(_LEAVE_ONE_OUT, reward="log-likelihood"),
+    "M = 4, reward at every glimpse": dataclasses.replace(_LEAVE_ONE_OUT, reward_at="every"),
+    "grid, leave-one-out, M = 4": _GRID,
+    "grid, straight-through": RAMConfig(policy="grid", estimator="straight-through"),
+    "grid, Gumbel": RAMConfig(policy="grid", estimator="gumbel"),
+}
+"""By name. Those from "M = 4, reward ..." on follow another reward, so another gradient; those on a grid have another policy."""
+ROLLOUTS = 128
+"""Of a step: M rollouts each of 128 / M images, so that every estimator spends as many glimpses."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare the estimators. The whole takes about half an hour on one thread; --steps and --seeds make it shorter."""
+
+    steps: int = 1500
+    """Of every training."""
+    seeds: int = 3
+    """Trainings of every estimator."""
+    draws: int = 100
+    """Estimates of one gradient, for bias and variance; the reference takes four times as many."""
+    warm: int = 500
+    """Steps of the network at which bias and variance are measured."""
+    out: Path = Path("estimators")
+    """Where the table and the figures go."""
+    json: str | None = None
+    """Write the rows as JSON to this file; "-" for standard output."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.seeds, self.warm) < 1 or self.draws < 2:
+            raise ValueError(f"steps, seeds and warm must be at least 1 and draws at least 2, found {self}")
+
+
+class Noise(NamedTuple):
+    """Of an estimator at one point."""
+
+    bias: float
+    """Distance of the mean estimate from the reference, as a part of the reference's length, noise subtracted."""
+    variance: float
+    """Trace of the covariance, as a part of the reference's squared length."""
+    milliseconds: float
+    """Of one estimate."""
+
+
+class Learned(NamedTuple):
+    """What came of training with an estimator."""
+
+    errors: list[float]
+    """Of the validation set in percent, for every seed."""
+    seconds: float
+    """Of a training, without evaluation."""
+
+
+def trained(config: RAMConfig, steps: int, seed: int) -> tuple[RAM, float]:
+    """A network after `steps` steps, and how many seconds they took."""
+    task = STUDIES["ram-digits"].task.build()
+    torch.manual_seed(seed)
+    agent = config.build(task.spec)
+    learner = Learner(agent, LearnerConfig(), steps)
+    batches = task.batches("train", batch_size=max(1, ROLLOUTS // config.rollouts), seed=seed)
+    began = time.perf_counter()
+    fit(learner, batches, steps=steps)
+    return agent, time.perf_counter() - began
+
+
+def gradients(agent: RAM, config: RAMConfig, count: int, stream: str) -> tuple[np.ndarray, float]:
+    """`count` estimates [count, parameters] of the locator's gradient on one batch at the agent's weights, and milliseconds for one."""
+    assert agent.locator is not None
+    task = STUDIES["ram-digits"].task.build()
+    other = config.build(task.spec)
+    other.load_state_dict(agent.state_dict(), strict=False)
+    if isinstance(agent.baseline, torch.nn.Linear) and isinstance(other.baseline, torch.nn.Linear):
+        other.baseline.load_state_dict(agent.baseline.state_dict())
+    elif isinstance(other.baseline, Expected):  # what it would have learned: the mean return
+        with torch.no_grad():
+            other.baseline.value.fill_(1 - agent.loss(_batch(task)).terms["error"] / 100)
+    assert other.locator is not None
+    batch = _batch(task)
+    found, began = [], time.perf_counter()
+    for i in range(count):
+        question = batch.question._replace(key=fork(batch.question.key, f"{stream} {i}"))
+        total = other.loss(batch._replace(question=question)).total
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(total, list(other.locator.parameters()))]).numpy())
+    return np.stack(found), 1000 * (time.perf_counter() - began) / count
+
+
+def _batch(task: Any) -> Any:
+    """One that no training has seen."""
+    return next(iter(task.batches("validation", batch_size=32)))
+
+
+def noise_of(estimates: np.ndarray, reference: np.ndarray, milliseconds: float) -> Noise:
+    """Bias and variance against `reference`, many unbiased estimates of the same gradient. What is left of their noise is subtracted."""
+    trace, its = estimates.var(0, ddof=1).sum(), reference.var(0, ddof=1).sum()
+    length = (reference.mean(0) ** 2).sum() - its / len(reference)
+    apart = ((estimates.mean(0) - reference.mean(0)) ** 2).sum() - trace / len(estimates) - its / len(reference)
+    return Noise(float(np.sqrt(max(apart, 0.0) / length)), float(trace / length), milliseconds)
+
+
+def at_one_point(options: Options) -> dict[str, Noise]:
+    """Bias and variance of those estimators that follow the same gradient as others do."""
+    found = {}
+    for policy in ("gaussian", "grid"):
+        here = {name: config for name, config in ESTIMATORS.items() if config.policy == policy and config.reward_at == "end"}
+        usual = RAMConfig() if policy == "gaussian" else _GRID
+        agent, _ = trained(usual, options.warm, seed=0)
+        for reward in ("correct", "log-likelihood"):
+            # What relaxes a choice follows the gradient of the log-likelihood.
+            group = {
+                n: c for n, c in here.items() if ("log-likelihood" if c.estimator != "score-function" else c.reward) == reward
+            }
+            if group:
+                best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, reward=reward)
+                reference, _ = gradients(agent, best, 4 * options.draws, "reference")
+                for name, config in group.items():
+                    found[name] = noise_of(reference=reference, **_named(gradients(agent, config, options.draws, "draw")))
+    return found
+
+
+def _named(result: tuple[np.ndarray, float]) -> dict[str, Any]:
+    return {"estimates": result[0], "milliseconds": result[1]}
+
+
+def by_learning(options: Options) -> dict[str, Learned]:
+    """Train with every estimator, every seed."""
+    task = STUDIES["ram-digits"].task.build()
+    errors: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
+    seconds: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
+    todo = [
+        (seed, name) for seed in range(options.seeds) for name in ESTIMATORS
+    ]  # all names in turn, so that none has the quiet hours
+    for seed, name in track(todo, description="training", console=Console(stderr=True)):
+        agent, took = trained(ESTIMATORS[name], options.steps, seed)
+        errors[name].append(float(answer_all(agent, task, "validation", "mean").scores["error"].mean()))
+        seconds[name].append(took)
+    return {name: Learned(errors[name], float(np.median(seconds[name]))) for name in ESTIMATORS}
+
+
+def estimate_of(errors: Sequence[float]) -> Estimate:
+    return interval_over_seeds(errors) if len(errors) > 1 else Estimate(errors[0], errors[0], errors[0])
+
+
+def run_command() -> int:
+    options = tyro.cli(Options, prog="python scripts/estimators.py")
+    tune_for_cpu()
+    torch.set_num_threads(1)
+    folder = writable(options.out)
+    point, learned = at_one_point(options), by_learning(options)
+    console = Console(stderr=options.json == "-", width=None if sys.stdout.isatty() else 140)
+    shown = Table(
+        *("estimator", "bias", "variance", "× ms", "error %", "95 % interval", "seconds"),
+        title=f"validation error after {options.steps:,} steps, {options.seeds} seeds",
+        caption="bias and variance: as parts of the true gradient's length and its square. × ms: variance for a second of work",
+    )
+    rows, dots = [], []
+    for name, result in learned.items():
+        error, noise = estimate_of(result.errors), point.get(name)
+        at = (
+            ("", "", "")
+            if noise is None
+            else (f"{noise.bias:.2f}", f"{noise.variance:,.0f}", f"{noise.variance * noise.milliseconds:,.0f}")
+        )
+        shown.add_row(name, *at, f"{error.value:.2f}", f"{error.low:.2f} to {error.high:.2f}", f"{result.seconds:.0f}")
+        dots.append(figures.Dot(name, result.seconds, *error))
+        numbers = {"seconds": result.seconds, **({} if noise is None else noise._asdict())}
+        rows.append({"name": name, "metric": "error", **error._asdict()})
+        rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in numbers.items()]
+    console.print(shown)
+    picture = figures.scatter(
+        dots,
+        title=f"The same glimpses, another estimate of the gaze's gradient ({options.steps:,} steps)",
+        xlabel="seconds of training",
+        ylabel="validation error (%)",
+    )
+    figures.save_png(folder / "estimators.png", picture)
+    console.print(str(folder / "estimators.png"), highlight=False)
+    if options.json is not None:
+        write_rows(rows, options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    main(run_command)
