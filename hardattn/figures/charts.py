@@ -153,11 +153,11 @@ def growth(panels: Mapping[str, Mapping[str, Curve]], *, xlabel: str, title: str
         title: of the page.
         dpi: pixels per inch.
     """
-    wide, high, top = 3.1, 3.0, 1.15 if title else 0.7
+    wide, high, top = 3.1, 3.0, 1.3 if title else 0.85
     page = Page(0.4 + len(panels) * (wide + 0.75), top + high + 0.7, dpi, title)
     systems = list(next(iter(panels.values())))
     for i, name in enumerate(systems):
-        page.write(0.75 + 1.7 * i, top - 0.3, name, size=style.HEAD, color=SERIES[i % len(SERIES)], weight="bold")
+        page.write(0.75 + 1.7 * i, top - 0.47, name, size=style.HEAD, color=SERIES[i % len(SERIES)], weight="bold")
     for column, (label, curves) in enumerate(panels.items()):
         axes = _chart(page, 0.75 + column * (wide + 0.75), top, wide, high)
         axes.set_xscale("log")
