@@ -252,13 +252,20 @@ class Draw(nn.Module):
         side, (h, w) = self.spec.side, image.shape[-2:]
         stride = lens[:, 0].exp() * (max(h, w) / side)
         x, y = ((1 + gaze) / 2).unbind(-1)
-        if self.config.sensor == "filterbank":
-            sigma = stride * lens[:, 2].exp() / 2
-            rows = gaussian_bank(y * h, stride, sigma, side=side, size=h)
-            columns = gaussian_bank(x * w, stride, sigma, side=side, size=w)
+        sigma = stride * lens[:, 2].exp() / 2 if self.config.sensor == "filterbank" else None
+        if h == w:  # both banks in one go
+            rows, columns = _bank(torch.stack([y * h, x * w]), stride, sigma, side, h)
         else:
-            rows, columns = (box_bank(at, stride, side=side, size=n) for at, n in ((y * h, h), (x * w, w)))
+            rows, columns = _bank(y * h, stride, sigma, side, h), _bank(x * w, stride, sigma, side, w)
         return read(image, rows, columns).flatten(1) * lens[:, 1:2].exp(), stride
+
+
+def _bank(at: Tensor, stride: Tensor, sigma: Tensor | None, side: int, size: int) -> Float[Tensor, "*r b g n"]:
+    """Gaussians, or boxes if they have no sigma."""
+    stride = stride.expand_as(at)
+    if sigma is None:
+        return box_bank(at, stride, side=side, size=size)
+    return gaussian_bank(at, stride, sigma.expand_as(at), side=side, size=size)
 
 
 def _relu_cell(inputs: int, hidden: int) -> nn.RNNCell:

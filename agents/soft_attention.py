@@ -29,8 +29,8 @@ from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 class SoftAttentionConfig:
     """The model and its training signal."""
 
-    channels: Sequence[int] = (16, 32)
-    """Filters of every layer of the encoder (3 x 3). Each layer halves the map: two layers make 10 x 10 places of 40 x 40 pixels."""
+    channels: Sequence[int] = (16, 32, 64)
+    """Filters of every layer of the encoder (3 x 3). Each layer halves the map: three layers make 5 x 5 places of 40 x 40 pixels."""
     hidden: int = 128
     """Units of the LSTM."""
     attention: int = 64

@@ -164,11 +164,11 @@ def _filterbank(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]
     from hardattn.filterbank import gaussian_bank, read
 
     image, centre = torch.rand(128, 1, 100, 100), 100 * torch.rand(2, 128)
-    stride, sigma = 1 + 4 * torch.rand(128), 0.5 + torch.rand(128)
-    rows, columns = (gaussian_bank(at, stride, sigma, side=12, size=100) for at in centre)
+    stride, sigma = (1 + 4 * torch.rand(128)).expand(2, -1), (0.5 + torch.rand(128)).expand(2, -1)
+    rows, columns = gaussian_bank(centre, stride, sigma, side=12, size=100)
 
     def ours() -> None:
-        read(image, *(gaussian_bank(at, stride, sigma, side=12, size=100) for at in centre))
+        read(image, *gaussian_bank(centre, stride, sigma, side=12, size=100))
 
     return ours, lambda: rows @ image[:, 0] @ columns.mT
 

@@ -98,7 +98,11 @@ def test_several_seeds_are_one_row_with_students_interval(home, compared):
     (row,) = (row for row in compared.json if (row["name"], row["metric"]) == ("fc-64-digits", "error"))
     expected = interval_over_seeds(seeds)
     assert (row["value"], row["low"], row["high"]) == pytest.approx(tuple(expected))
-    (line,) = (line for line in csv.DictReader(io.StringIO((compared.folder / "comparison.csv").read_text())) if line["name"] == row["name"])
+    (line,) = (
+        line
+        for line in csv.DictReader(io.StringIO((compared.folder / "comparison.csv").read_text()))
+        if line["name"] == row["name"]
+    )
     assert line["seeds"] == "2"
 
 
@@ -162,10 +166,19 @@ def test_the_board_has_the_models_side_by_side(home, compared):
 
 def test_random_gaze_is_that_of_the_first_model_that_has_a_gaze(home):
     """Wherever it stands, and of all its seeds."""
-    models = [load_trained(home / "runs" / f"{name}-0", Path("nowhere")) for name in ("fc-64-digits", "soft-digits", "ram-digits")]
+    models = [
+        load_trained(home / "runs" / f"{name}-0", Path("nowhere")) for name in ("fc-64-digits", "soft-digits", "ram-digits")
+    ]
     models += [SimpleNamespace(**vars(models[-1]) | {"seed": 1}), SimpleNamespace(**vars(models[-1]) | {"name": "later"})]
     answers, targets = compare.gather(models, compare.Options())
-    expected = ["fc-64-digits", "soft-digits", "soft-digits, uniform", "ram-digits", "ram-digits, 8 averaged", "ram-digits, random"]
+    expected = [
+        "fc-64-digits",
+        "soft-digits",
+        "soft-digits, uniform",
+        "ram-digits",
+        "ram-digits, 8 averaged",
+        "ram-digits, random",
+    ]
     assert [answer.name for answer in answers] == [*expected, "later", "later, 8 averaged"]
     assert [len(answer.errors) for answer in answers] == [1, 1, 1, 2, 2, 2, 1, 1]
     assert all(error.shape == targets.shape for answer in answers for error in answer.errors)
@@ -186,7 +199,9 @@ def test_one_model_is_enough_and_may_be_a_file(home, tmp_path):
 def test_shipped_weights_go_before_runs(home):
     options = compare.Options(weights_dir=home / "weights", runs_dir=home / "runs")
     assert compare.find("fc-64-digits", options) == [home / "runs" / f"fc-64-digits-{seed}" for seed in (0, 1)]
-    assert compare.find("ram-digits", compare.Options(weights_dir=ROOT / "weights")) == [ROOT / "weights" / "ram-digits.safetensors"]
+    assert compare.find("ram-digits", compare.Options(weights_dir=ROOT / "weights")) == [
+        ROOT / "weights" / "ram-digits.safetensors"
+    ]
     assert compare.find(str(home / "runs" / "ram-digits-0"), options) == [home / "runs" / "ram-digits-0"]
 
 
@@ -233,7 +248,9 @@ def test_a_name_that_means_nothing_is_refused(home, tmp_path):
     refused_in_one_line(run("compare", "ram-digts", folder=tmp_path), expected)
     expected = r"conv-digits has no weights in weights and no run in runs: python scripts/train\.py conv-digits .*--train"
     refused_in_one_line(run("compare", "ram-digits", "conv-digits", folder=home), expected)
-    refused_in_one_line(run("compare", "ram-digts", "--train", folder=tmp_path), "--train takes names of studies, found 'ram-digts'")
+    refused_in_one_line(
+        run("compare", "ram-digts", "--train", folder=tmp_path), "--train takes names of studies, found 'ram-digts'"
+    )
 
 
 def test_without_names_the_shipped_models_must_be_there(tmp_path):
@@ -281,7 +298,10 @@ def test_cells_by_hand():
 
 def test_markdown_by_hand():
     lines = compare.markdown(ENTRIES, 1600).splitlines()
-    assert lines[0] == "| model | seeds | error % | 95 % interval | p | sensed | of image | scores | reads | MFLOP | parameters | ms |"
+    assert (
+        lines[0]
+        == "| model | seeds | error % | 95 % interval | p | sensed | of image | scores | reads | MFLOP | parameters | ms |"
+    )
     assert lines[1] == "|" + " --- |" * 12
     assert lines[2] == "| hard | 1 | 1.23 | 1.00 to 1.50 |  | 400 | 0.25 | 0 | 1,600 | 2.50 | 12,345 | 0.123 |"
     assert len(lines) == 5
