@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from hardattn.figures import style
 from hardattn.figures.style import SERIES, Page, Picture
+
+DOT = 14.0
+"""Width of a numbered dot in points, with its white edge."""
 
 
 class Curve(NamedTuple):
@@ -148,7 +153,7 @@ def growth(panels: Mapping[str, Mapping[str, Curve]], *, xlabel: str, title: str
     """Charts side by side on logarithmic scales, every one with the same systems: how each measure grows.
 
     Args:
-        panels: by what is measured, curves by system. Values of 0 are not drawn.
+        panels: by what is measured, curves by system. Values of 0 are not drawn; a system that has no other is named with its 0.
         xlabel: what grows.
         title: of the page.
         dpi: pixels per inch.
@@ -162,14 +167,19 @@ def growth(panels: Mapping[str, Mapping[str, Curve]], *, xlabel: str, title: str
         axes = _chart(page, 0.75 + column * (wide + 0.75), top, wide, high)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        absent = 0
         for i, name in enumerate(systems):
-            points = [(x, y) for x, y in zip(curves[name].steps, curves[name].values) if y > 0]
-            axes.plot(*zip(*points), color=SERIES[i % len(SERIES)], linewidth=1.9, marker="o", markersize=4) if points else None
+            points, colour = [(x, y) for x, y in zip(curves[name].steps, curves[name].values) if y > 0], SERIES[i % len(SERIES)]
+            if points:
+                axes.plot(*zip(*points), color=colour, linewidth=1.9, marker="o", markersize=4)
+            else:
+                axes.text(0.04, 0.95 - 0.08 * absent, f"{name}: 0", transform=axes.transAxes, size=style.BODY, color=colour)
+                absent += 1
         ticks = sorted({x for curve in curves.values() for x in curve.steps})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short))
         axes.grid(True, color=style.GRID, linewidth=0.8)
         axes.set_xlabel(xlabel, size=style.BODY, color=style.INK)
         axes.set_title(label, size=style.HEAD - 1, color=style.INK, loc="left")
@@ -178,6 +188,8 @@ def growth(panels: Mapping[str, Mapping[str, Curve]], *, xlabel: str, title: str
 
 def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", title: str = "", dpi: int = 130) -> Picture:
     """Errors against costs, both on logarithmic scales; every dot has a number, and the numbers are explained beside the chart.
+
+    Dots that would cover one another stand side by side.
 
     Args:
         dots: costs must be above 0; an error of 0 is drawn at the bottom.
@@ -192,26 +204,6 @@ def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", titl
     page = Page(6.6 + names, height, dpi, title)
     axes = _chart(page, 0.75, top, 5.4, height - top - 0.65)
     least = min((v for dot in dots for v in (dot.low, dot.value) if v > 0), default=0.1)
-    for number, dot in enumerate(dots, 1):
-        colour = SERIES[(number - 1) % len(SERIES)]
-        value, low = max(dot.value, 0.8 * least), max(dot.low, 0.8 * least)
-        axes.vlines(dot.x, low, max(dot.high, value), color=colour, linewidth=1.5, alpha=0.6, zorder=2)
-        axes.plot([dot.x], [value], marker="o", markersize=13, color=colour, zorder=3, markeredgecolor=style.PAPER)
-        axes.annotate(
-            str(number),
-            (dot.x, value),
-            size=style.SMALL,
-            color=style.PAPER,
-            weight="bold",
-            ha="center",
-            va="center_baseline",
-            zorder=4,
-        )
-    for i, dot in enumerate(dots):
-        colour = SERIES[i % len(SERIES)]
-        line = top + 0.1 + 0.21 * i
-        page.write(6.5, line, f"{i + 1}", size=style.BODY, color=colour, weight="bold", ha="right")
-        page.write(6.6, line, dot.name, size=style.BODY, color=style.INK)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -220,9 +212,43 @@ def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", titl
         axis.set_minor_locator(NullLocator())
     axes.grid(True, color=style.GRID, linewidth=0.8)
     axes.margins(0.08)
+    heights = [[max(v, 0.8 * least) for v in (dot.low, dot.value, max(dot.high, dot.value))] for dot in dots]
+    axes.update_datalim([(dot.x, y) for dot, ys in zip(dots, heights) for y in ys])
+    axes.autoscale_view()
+    inch = page.figure.dpi_scale_trans
+    middles = inch.inverted().transform(
+        axes.transData.transform([(dot.x, y) for dot, (_, y, _) in zip(dots, heights)] or [(1, 1)])
+    )
+    for i, (dot, (low, value, high), aside) in enumerate(zip(dots, heights, _side_by_side(middles, DOT / 72))):
+        colour, number = SERIES[i % len(SERIES)], str(i + 1)
+        moved = axes.transData + ScaledTranslation(aside, 0, inch)
+        axes.vlines(dot.x, low, high, color=colour, linewidth=1.5, alpha=0.6, zorder=2, transform=moved)
+        axes.plot(
+            [dot.x], [value], "o", markersize=DOT - 1, color=colour, zorder=3, markeredgecolor=style.PAPER, transform=moved
+        )
+        white: dict[str, Any] = {"color": style.PAPER, "weight": "bold", "ha": "center", "va": "center_baseline", "zorder": 4}
+        axes.text(dot.x, value, number, size=style.SMALL, transform=moved, **white)
+        line = top + 0.1 + 0.21 * i
+        page.write(6.5, line, number, size=style.BODY, color=colour, weight="bold", ha="right")
+        page.write(6.6, line, dot.name, size=style.BODY, color=style.INK)
     axes.set_xlabel(xlabel, size=style.HEAD - 1, color=style.INK)
     axes.set_ylabel(ylabel, size=style.HEAD - 1, color=style.INK)
     return page.pixels()
+
+
+def _side_by_side(middles: Float[np.ndarray, "n 2"], width: float) -> list[float]:
+    """How far to move every dot to the right (or the left, below 0) so that none covers another."""
+    placed: list[np.ndarray] = []
+    for x, y in middles:
+        steps = (side * n * width / 2 for n in range(len(middles) * 2) for side in (1, -1))
+        free = (aside for aside in steps if all(np.hypot(x + aside - u, y - v) >= 0.99 * width for u, v in placed))
+        placed.append(np.array([x + next(free), y]))
+    return [float(x - start) for (x, _), (start, _) in zip(placed, middles)]
+
+
+def _short(value: float, _: Any = None) -> str:
+    """0.1, 20, 3k: thousandths have no letter, which would look like another unit."""
+    return f"{value:g}" if value < 1000 else EngFormatter(sep="")(value)
 
 
 def _chart(page: Page, left: float, top: float, width: float, height: float) -> Axes:

@@ -91,11 +91,11 @@ def windows(
     def paint(axes: Axes, i: int, time: int) -> None:
         left, top, width, height = boxes[i, time].tolist()
         lit = show(axes, display(images[i].detach().cpu().float()))
-        frame = Rectangle((left, top), width, height, fill=False, edgecolor=tints[time], linewidth=1.9, clip_on=False)
-        # A window that is far larger than the image would draw over its neighbours.
-        frame.set_clip_path(Rectangle((-0.06, -0.06), 1.12, 1.12, transform=axes.transAxes))
+        frame = Rectangle((left, top), width, height, fill=False, edgecolor=tints[time], linewidth=1.9)
         lit.set_clip_path(Rectangle((left, top), width, height, transform=axes.transData))
         axes.add_artist(frame)
+        # A window that is far larger than the image, or beyond it, would be drawn over its neighbours. (The axes clip whatever is added.)
+        frame.set_clip_path(Rectangle((-0.06, -0.06), 1.12, 1.12, transform=axes.transAxes))
 
     return _Sheet(images, window.shape[1], belief, target, names, title, columns, dpi).draw("Window of every read", paint)
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from hardattn import figures
-from hardattn.figures import Bar, Curve, Looks, style
+from hardattn.figures import Bar, Curve, Dot, Looks, style
 from hardattn.figures.animation import _timetable
+from hardattn.figures.charts import _side_by_side
 from hardattn.figures.seen import widths
 from hardattn.figures.sheets import spread
 from hardattn.glimpse import direct_retina, retina, summed_area_table
@@ -342,6 +343,102 @@ def test_a_longer_bar_for_a_larger_error():
     assert lengths[-1] / lengths[0] == pytest.approx(4, rel=0.05)
 
 
+def rgb_of(colour):
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def where(picture, colour):
+    """(row, column) of all pixels of a colour."""
+    return np.argwhere(np.abs(picture.astype(int) - rgb_of(colour)).max(-1) < 3)
+
+
+def inside_of_dots(picture, count):
+    """(row, column) of the middle of every dot in a chart of `count`; their numbers in the list have the same colours and are left out."""
+    chart = picture[:, : int(6.3 * 100)]
+    return [where(chart, style.SERIES[i]).mean(0) for i in range(count)]
+
+
+def scatter_of(*dots):
+    return figures.scatter([Dot(name, x, v, v, v) for name, x, v in dots], xlabel="cost", dpi=100)
+
+
+def test_what_costs_more_stands_to_the_right_and_what_errs_more_stands_above():
+    """On logarithmic scales: equal ratios are equal distances."""
+    a, b, c = inside_of_dots(scatter_of(("a", 1.0, 1.0), ("b", 10.0, 4.0), ("c", 100.0, 16.0)), 3)
+    assert a[0] > b[0] > c[0] and a[1] < b[1] < c[1]
+    assert np.allclose(b - a, c - b, atol=1.5)
+
+
+def test_an_error_of_zero_is_drawn_at_the_bottom():
+    zero, one = inside_of_dots(scatter_of(("zero", 1.0, 0.0), ("one", 1.0, 5.0)), 2)
+    assert zero[0] > one[0]
+    assert figures.scatter([Dot("never", 3.0, 0.0, 0.0, 0.0)], xlabel="cost", dpi=50).std() > 5
+
+
+def test_dots_that_would_cover_one_another_stand_side_by_side():
+    pictures = [scatter_of(*[(str(i), 100.0, 2.0)] * n, ("far", 1.0, 9.0)) for i, n in ((0, 1), (1, 5))]
+    alone = len(where(pictures[0][:, :630], style.SERIES[0]))
+    five = [len(where(pictures[1][:, :630], style.SERIES[i])) for i in range(5)]
+    assert alone > 50 and min(five) > 0.7 * alone
+    moved = _side_by_side(np.array([[1.0, 1.0], [4.0, 1.0], [1.0, 1.1], [1.0, 1.0], [1.0, 2.0]]), 0.5)
+    assert moved[0] == moved[1] == moved[4] == 0, "those that are free stay"
+    assert 0.4 < abs(moved[2]) <= 0.5 and abs(moved[3] - moved[2]) > 0.4 and abs(moved[3]) <= 0.75
+
+
+def test_scatter_draws_the_interval():
+    wide, narrow = (
+        figures.scatter([Dot("a", 1.0, 5.0, 5 / f, 5 * f), Dot("b", 2.0, 1.0, 0.5, 90.0)], xlabel="cost", dpi=100)
+        for f in (8.0, 1.0)
+    )
+    tall = [
+        np.ptp(np.argwhere(np.abs(p[:, :630].astype(int) - blended(style.SERIES[0], 0.6)).max(-1) < 12)[:, 0])
+        for p in (wide, wide)
+    ]
+    assert tall[0] > 60 and not np.array_equal(wide, narrow)
+
+
+def blended(colour, alpha):
+    return (alpha * rgb_of(colour) + (1 - alpha) * 255).round()
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 23])
+def test_scatters_of_all_sizes(count):
+    dots = [Dot(f"system number {i}", 10.0**i, 90.0 / (i + 1), 0.0, 95.0) for i in range(count)]
+    picture = figures.scatter(dots, xlabel="cost", title="What is lost", dpi=50)
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.std() > 5
+    assert count < 23 or picture.shape[0] > figures.scatter(dots[:7], xlabel="cost", title="What is lost", dpi=50).shape[0]
+
+
+SIDES = [28, 56, 112]
+
+
+def growth_of(**values):
+    return {name: Curve(SIDES, list(found)) for name, found in values.items()}
+
+
+def test_growth_has_a_panel_for_every_measure():
+    panels = {
+        "time": growth_of(hard=(0.1, 0.1, 0.1), soft=(0.1, 0.4, 1.6)),
+        "values": growth_of(hard=(5e6, 5e6, 5e6), soft=(1, 4, 16)),
+    }
+    one, two = (figures.growth(dict(list(panels.items())[:n]), xlabel="side", title="Cost", dpi=60) for n in (1, 2))
+    assert two.shape[1] > 1.5 * one.shape[1] and two.std() > 10
+    flat = where(figures.growth({"time": panels["time"]}, xlabel="side", dpi=100)[75:], style.SERIES[0])
+    grown = where(figures.growth({"time": panels["time"]}, xlabel="side", dpi=100)[75:], style.SERIES[1])
+    assert np.ptp(flat[:, 0]) < 10 and np.ptp(grown[:, 0]) > 200
+
+
+def test_growth_names_what_is_always_zero():
+    """A logarithmic scale has no place for it, and an absent line would say nothing."""
+    below = slice(75, 120)  # the heading names the systems in the same colours
+    nothing, little = (
+        figures.growth({"places": growth_of(hard=v, soft=(1, 2, 4))}, xlabel="side", dpi=100)[below, 80:150]
+        for v in ((0, 0, 0), (1, 1, 1))
+    )
+    assert len(where(nothing, style.SERIES[0])) > 10 and len(where(little, style.SERIES[0])) == 0
+    assert figures.growth({"places": growth_of(hard=(0, 0, 0))}, xlabel="side", dpi=50).ndim == 3
+
+
 # Maps of soft attention
 
 
@@ -402,3 +499,59 @@ def test_maps_that_do_not_fit_are_named():
         figures.attention_maps(images, weights, belief=belief[:, :2])
     with pytest.raises(ValueError, match="something to draw"):
         figures.attention_maps(images[:0], weights[:0])
+
+
+# Windows of soft reads
+
+
+BOXES = {
+    "the whole image": (0, 0, 30, 20),
+    "a part": (5, 4, 9.5, 9.5),
+    "over the border": (-4, 12, 12, 12),
+    "far larger than the image": (-400, -300, 900, 900),
+    "outside": (50, 5, 6, 6),
+    "far outside": (5000, -5000, 4, 4),
+    "nothing": (5, 5, 0, 0),
+}
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_windows_of_all_kinds(box):
+    images, _, belief, target = soft()
+    window = torch.tensor(BOXES[box], dtype=torch.float32).expand(2, 3, 4)
+    bare, full = (figures.windows(images, window, dpi=40, **more) for more in ({}, {"belief": belief, "target": target}))
+    assert full.dtype == np.uint8 and full.shape[2:] == (3,) and full.std() > 10 and full.shape[1] > bare.shape[1]
+
+
+def test_what_is_in_the_window_is_lit():
+    """And what is not is dim; the image itself, at the left, is as it was."""
+    lit, window = torch.ones(1, 1, 20, 20), torch.tensor([[[5.0, 10.0, 10.0, 5.0]]])
+    picture = figures.windows(lit, window, dpi=100)
+    white = np.argwhere((picture == 255).all(-1))
+    dim = np.argwhere((np.abs(picture.astype(int) - 153) < 2).all(-1))  # 0.6 of white
+    top, left = dim.min(0)
+    bottom, right = dim.max(0) + 1
+    inside = white[(white > (top, left)).all(1) & (white < (bottom, right)).all(1)]
+    pixel = (right - left) / 20
+    assert np.allclose((inside.min(0) - (top, left)) / pixel, (10, 5), atol=0.4)
+    assert np.allclose((inside.max(0) - (top, left)) / pixel, (15, 15), atol=0.4)
+
+
+@pytest.mark.parametrize("box", ["far larger than the image", "outside", "far outside"])
+def test_a_window_does_not_draw_over_its_neighbours(box):
+    """Only pixels of its own image, and a narrow edge around it, may change."""
+    images, *_ = soft(b=2, h=20, w=20, t=3)
+    before = torch.tensor([0.0, 0.0, 20.0, 20.0]).expand(2, 3, 4).clone()
+    after = before.clone()
+    after[0, 1] = torch.tensor(BOXES[box])
+    changed = np.argwhere((figures.windows(images, before, dpi=100) != figures.windows(images, after, dpi=100)).any(-1))
+    assert len(changed)
+    assert (np.ptp(changed, axis=0) <= 1.12 * 145 + 3).all()
+
+
+def test_windows_that_do_not_fit_are_named():
+    images, *_ = soft()
+    with pytest.raises(ValueError, match="something to draw"):
+        figures.windows(images, torch.zeros(2, 0, 4))
+    with pytest.raises(ValueError, match=r"images \(3,\), found"):
+        figures.windows(images, torch.zeros(3, 2, 4))
