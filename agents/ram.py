@@ -29,6 +29,7 @@ from hardattn.estimators import (
     Baseline,
     baseline_loss,
     baseline_of,
+    clipped_surrogate,
     gumbel_softmax,
     returns_to_go,
     score_function,
@@ -141,6 +142,18 @@ class Rollout(NamedTuple):
     """Of the policy. None if the agent has none."""
     drawn: Float[Tensor, "moves m b a"] | None
     """Actions as the policy drew them, before the border stopped them. None if something else moved the eye."""
+
+
+class Replay(NamedTuple):
+    """A rollout that was acted before, as a question: its loss is taken as often as one likes, while the policy moves on (PPO)."""
+
+    seen: Float[Tensor, "t s p"]
+    gaze: Float[Tensor, "t s 2"]
+    drawn: Float[Tensor, "moves m b a"]
+    log_prob: Float[Tensor, "moves m b"]
+    """Under the policy that acted."""
+    advantage: Float[Tensor, "moves m b"]
+    returns: Float[Tensor, "moves m b"]
 
 
 class ReLUCore(nn.Module):
@@ -311,6 +324,8 @@ class RAM(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """The hybrid loss; the reward of a rollout is computed from the same answers that cross-entropy is."""
         config, question, target = self.config, batch.question, batch.target
+        if isinstance(question, Replay):
+            return self._replayed(question, target)
         key = fork(question.key, "gaze")
         if self._relaxed:
             rollout = self._relax(question, key, config.rollouts)
@@ -345,6 +360,49 @@ class RAM(nn.Module):
                     regression = baseline_loss(learned, returns)
                     total = total + regression
                     terms["baseline"] = regression
+        return Loss(total, {name: value.detach() for name, value in terms.items()})
+
+    @torch.no_grad()
+    def act(self, batch: Batch) -> Batch:
+        """Look around and remember what was seen, drawn and earned: a batch whose loss is PPO's (Schulman et al. 2017, Equation 9).
+
+        Raises:
+            ValueError: for settings without a policy that acts by itself, or that stops.
+        """
+        config, question = self.config, batch.question
+        if self.locator is None or self._relaxed or config.stop or config.context or config.baseline == "self-critical":
+            raise ValueError(
+                "only a learned gaze that neither stops nor has a context or a self-critical baseline can be replayed"
+            )
+        steps, drawn = self._act(
+            question, self._mover("sampled", fork(question.key, "gaze"), config.rollouts), config.rollouts, None
+        )
+        assert drawn is not None
+        before = steps.hidden[:-1].unflatten(1, (config.rollouts, -1))
+        log_prob = self.policy.log_prob(drawn, self.locator(before))
+        returns = self._returns(*_judge(self.classifier(steps.hidden.unflatten(1, (config.rollouts, -1))), batch.target))
+        learned = self.baseline(before).squeeze(-1) if self.baseline is not None else None
+        advantage = returns - baseline_of(config.baseline, returns, learned=learned)
+        return Batch(Replay(steps.seen, steps.gaze, drawn, log_prob, advantage, returns), batch.target)
+
+    def _replayed(self, replay: Replay, target: Tensor) -> Loss:
+        assert self.locator is not None
+        hidden = self.core(self._encode(replay.seen, replay.gaze))[0].unflatten(1, (self.config.rollouts, -1))
+        log_likelihood, correct = _judge(self.classifier(hidden if self.config.supervise == "every" else hidden[-1:]), target)
+        before = hidden[:-1].detach()
+        nll = -log_likelihood.mean()
+        reinforce = clipped_surrogate(
+            self.policy.log_prob(replay.drawn, self.locator(before)), replay.log_prob, replay.advantage
+        )
+        terms = {
+            "nll": nll,
+            "error": 100 * (1 - correct[-1].mean()),
+            "reinforce": reinforce,
+            "reward": replay.returns[0].mean(),
+        }
+        if self.baseline is not None:
+            terms["baseline"] = baseline_loss(self.baseline(before).squeeze(-1), replay.returns)
+        total = nll + reinforce + terms.get("baseline", 0.0)
         return Loss(total, {name: value.detach() for name, value in terms.items()})
 
     @torch.no_grad()

@@ -37,6 +37,23 @@ def score_function(
     return -(log_prob * (returns - baseline).detach()).sum(0).mean()
 
 
+def clipped_surrogate(
+    log_prob: Float[Tensor, "t *r b"],
+    acted: Float[Tensor, "t *r b"],
+    advantage: Float[Tensor, "t *r b"],
+    *,
+    clip: float = 0.2,
+) -> Float[Tensor, ""]:
+    """PPO's objective, negated: -min(ratio A, clamp(ratio, 1 - clip, 1 + clip) A), summed over time, mean over the rest (Schulman et al. 2017, Equation 7).
+
+    `acted` is the log-probability under the policy that acted. Where the two policies are one, the gradient is that of `score_function`; where
+    they have come apart, moves that have become likelier or unlikelier by more than `clip` get none, so one rollout may serve several updates.
+    """
+    ratio = (log_prob - acted.detach()).exp()
+    advantage = advantage.detach()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).sum(0).mean()
+
+
 def baseline_loss(baseline: Float[Tensor, "t *r b"], returns: Float[Tensor, "t *r b"]) -> Float[Tensor, ""]:
     """Mean squared error of a learned baseline; the return is a constant (Mnih et al. 2014, Section 3.1)."""
     return (baseline - returns.detach()).square().mean()

@@ -139,6 +139,29 @@ class Learner:
         self.optimizer.load_state_dict(state)
 
 
+class Replaying:
+    """A learner that acts once and learns from it several times (PPO; Schulman et al. 2017, Algorithm 1). For `hardattn.training.fit`.
+
+    Args:
+        learner: of an agent with `act`, which turns a batch into one that can be learned from again.
+        epochs: updates with each.
+    """
+
+    def __init__(self, learner: Learner, epochs: int) -> None:
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, found {epochs}")
+        self.learner, self.epochs = learner, epochs
+
+    def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Returns the terms of the first update, which is made with the policy that acted."""
+        agent: Any = self.learner.agent
+        acted = agent.act(self.learner.fabric.to_device(batch))
+        first = self.learner.update(acted, step)
+        for _ in range(self.epochs - 1):
+            self.learner.update(acted, step)
+        return first
+
+
 def means(records: Iterable[dict[str, Tensor]]) -> dict[str, float]:
     """Means of logged terms over several steps and all processes."""
     gathered: dict[str, list[Tensor]] = {}

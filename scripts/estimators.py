@@ -22,7 +22,7 @@ from rich.table import Table
 from agents.ram import RAM, Expected, RAMConfig
 from hardattn import figures
 from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
-from hardattn.learner import Learner, LearnerConfig
+from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork
 from hardattn.training import fit
 from scripts.cli import main, tune_for_cpu, writable, write_rows
@@ -45,6 +45,9 @@ ESTIMATORS: dict[str, RAMConfig] = {
     "grid, straight-through": RAMConfig(policy="grid", estimator="straight-through"),
     "grid, Gumbel": RAMConfig(policy="grid", estimator="gumbel"),
 }
+PPO = "PPO-clip, M = 4, 4 epochs"
+"""Learns four times from the same glimpses; at one point its gradient is that of leave-one-out."""
+ESTIMATORS[PPO] = _LEAVE_ONE_OUT
 """By name. Those from "M = 4, reward ..." on follow another reward, so another gradient; those on a grid have another policy."""
 ROLLOUTS = 128
 """Of a step: M rollouts each of 128 / M images, so that every estimator spends as many glimpses."""
@@ -92,15 +95,15 @@ class Learned(NamedTuple):
     """Of a training, without evaluation."""
 
 
-def trained(config: RAMConfig, steps: int, seed: int) -> tuple[RAM, float]:
-    """A network after `steps` steps, and how many seconds they took."""
+def trained(config: RAMConfig, steps: int, seed: int, epochs: int = 1) -> tuple[RAM, float]:
+    """A network after `steps` steps, and how many seconds they took. With more epochs than 1 by PPO."""
     task = STUDIES["ram-digits"].task.build()
     torch.manual_seed(seed)
     agent = config.build(task.spec)
     learner = Learner(agent, LearnerConfig(), steps)
     batches = task.batches("train", batch_size=max(1, ROLLOUTS // config.rollouts), seed=seed)
     began = time.perf_counter()
-    fit(learner, batches, steps=steps)
+    fit(learner if epochs == 1 else Replaying(learner, epochs), batches, steps=steps)
     return agent, time.perf_counter() - began
 
 
@@ -142,7 +145,11 @@ def at_one_point(options: Options) -> dict[str, Noise]:
     """Bias and variance of those estimators that follow the same gradient as others do."""
     found = {}
     for policy in ("gaussian", "grid"):
-        here = {name: config for name, config in ESTIMATORS.items() if config.policy == policy and config.reward_at == "end"}
+        here = {
+            name: config
+            for name, config in ESTIMATORS.items()
+            if config.policy == policy and config.reward_at == "end" and name != PPO
+        }
         usual = RAMConfig() if policy == "gaussian" else _GRID
         agent, _ = trained(usual, options.warm, seed=0)
         for reward in ("correct", "log-likelihood"):
@@ -171,7 +178,7 @@ def by_learning(options: Options) -> dict[str, Learned]:
         (seed, name) for seed in range(options.seeds) for name in ESTIMATORS
     ]  # all names in turn, so that none has the quiet hours
     for seed, name in track(todo, description="training", console=Console(stderr=True)):
-        agent, took = trained(ESTIMATORS[name], options.steps, seed)
+        agent, took = trained(ESTIMATORS[name], options.steps, seed, 4 if name == PPO else 1)
         errors[name].append(float(answer_all(agent, task, "validation", "mean").scores["error"].mean()))
         seconds[name].append(took)
     return {name: Learned(errors[name], float(np.median(seconds[name]))) for name in ESTIMATORS}

@@ -14,7 +14,7 @@ from agents.ram import RAMConfig
 from envs.cue import CueConfig
 from envs.glimpse import Eye, ask, reset, step
 from hardattn.contract import Answer, Batch, GlimpseSpec, Trace
-from hardattn.learner import Learner, LearnerConfig
+from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import keys
 from hardattn.policies import raster
 from hardattn.training import fit
@@ -555,3 +555,37 @@ def test_it_learns_when_it_has_seen_enough():
     answer = agent.answer(test.question)
     glimpses = answer.trace.sensed.mean() / task.spec.glimpse_size
     assert task.score(answer, test)["error"].mean() < 10 and 1.5 < glimpses < 2.6
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"core": "lstm", "rollouts": 3, "baseline": "leave-one-out", "policy": "grid", "grid": 2}]
+)
+def test_a_replayed_rollout_has_the_gradient_of_the_rollout_until_the_policy_moves(settings):
+    agent, batch = agent_of(**settings), batch_of()
+    parameters = list(agent.parameters())
+    direct = torch.autograd.grad(agent.loss(batch).total, parameters)
+    acted = agent.act(batch)
+    for found, expected in zip(torch.autograd.grad(agent.loss(acted).total, parameters), direct):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    with torch.no_grad():  # a policy that has moved far away gets no gradient from moves that it would hardly take
+        agent.locator.bias -= 50 * torch.sign(agent.locator.bias)
+    assert agent.loss(acted).total.isfinite()
+
+
+def test_what_cannot_be_replayed_is_refused():
+    for settings in ({"stop": True}, {"gaze": "random"}, {"baseline": "self-critical"}):
+        with pytest.raises(ValueError, match="can be replayed"):
+            agent_of(**settings).act(batch_of())
+
+
+@pytest.mark.slow
+def test_ppo_learns_where_to_look():
+    task = CueConfig().build()
+    test = next(task.batches("test", batch_size=1000))
+    torch.manual_seed(0)
+    settings = RAMConfig(hidden=64, features=32, std=0.5, rollouts=8, baseline="leave-one-out", reward="log-likelihood")
+    agent = settings.build(task.spec)
+    learner = Replaying(Learner(agent, LearnerConfig(learning_rate=3e-3), 250), epochs=2)
+    fit(learner, task.batches("train", batch_size=32), steps=250)
+    error = {how: task.score(agent.answer(test.question, how), test)["error"].mean() for how in ("mean", "random")}
+    assert error["mean"] < 10 and error["random"] > 30

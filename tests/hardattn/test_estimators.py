@@ -14,6 +14,7 @@ from hardattn.estimators import (
     baseline_loss,
     baseline_of,
     batch_mean,
+    clipped_surrogate,
     expected_reward,
     gaussian_entropy,
     gaussian_log_prob,
@@ -202,3 +203,14 @@ def test_relative_variance_without_a_signal_is_infinite():
     draw = torch.randn(10)
     variance, mean = relative_variance([draw, -draw])
     assert variance.item() == math.inf and not mean.any()
+
+
+def test_clipped_surrogate_by_hand():
+    """Schulman et al. 2017, Figure 1: ratios 1, 2 and 1/2, with advantages of both signs, at clip 0.2."""
+    ratio = torch.tensor([1.0, 2.0, 0.5, 1.0, 2.0, 0.5])
+    advantage = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    log_prob = ratio.log()[None].clone().requires_grad_()
+    loss = clipped_surrogate(log_prob, torch.zeros(1, 6), advantage[None])
+    assert loss.item() == pytest.approx(-(1 + 1.2 + 0.5 - 1 - 2 - 0.8) / 6)
+    (gradient,) = torch.autograd.grad(loss, log_prob)
+    torch.testing.assert_close(gradient[0] * 6, torch.tensor([-1.0, 0.0, -0.5, 1.0, 2.0, 0.0]))

@@ -550,8 +550,8 @@ def test_a_window_does_not_draw_over_its_neighbours(box):
 
 
 def test_windows_that_do_not_fit_are_named():
-    images, *_ = soft()
+    images, _, belief, _ = soft()
     with pytest.raises(ValueError, match="something to draw"):
         figures.windows(images, torch.zeros(2, 0, 4))
-    with pytest.raises(ValueError, match=r"images \(3,\), found"):
-        figures.windows(images, torch.zeros(3, 2, 4))
+    with pytest.raises(ValueError, match=r"of 2 scenes and 2 steps need belief \(2, 2\), found \(2, 3, 4\)"):
+        figures.windows(images, torch.zeros(2, 2, 4), belief=belief)

@@ -10,10 +10,12 @@ import select
 import sys
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.scripts.processes import BLIND, ROOT, TINY, Running, run
+from tests.scripts.processes import BLIND, ROOT, TINY, Running, refused, run
 
 SCALARS = {
     *("loss", "nll", "error", "reward", "reinforce", "advantage", "baseline", "entropy", "speed/examples"),
@@ -126,3 +128,75 @@ def test_ctrl_c_before_the_first_step_is_not_a_traceback(tmp_path):
     running.signal(2)
     ended = running.end()
     assert ended.code == 130 and "Traceback" not in ended.text, ended.text
+
+
+# Beginning with weights
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A run that has moved away from where it started, and knows more than chance."""
+    folder = tmp_path_factory.mktemp("taught")
+    assert run("train_ram", *BLIND, "--steps", 60, folder=folder).code == 0
+    return folder / "runs" / "ram-digits-0"
+
+
+def rows_of(folder):
+    return json.loads((folder / "test.json").read_text())
+
+
+@pytest.mark.parametrize("file", ["", "best.safetensors"])
+def test_a_run_may_begin_with_the_weights_of_another(taught, tmp_path, file):
+    """A step that is too small to move a weight leaves them as they were."""
+    arguments = ("--seed", 1, "--steps", 1, "--learning-rate", 1e-30)
+    ended = run("train_ram", *BLIND, *arguments, "--start-from", taught / file, folder=tmp_path)
+    assert ended.code == 0, ended.text
+    folder = tmp_path / "runs" / "ram-digits-1"
+    before, after = (load_file(path / "best.safetensors") for path in (taught, folder))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert rows_of(folder) == rows_of(taught)
+
+
+def test_weights_to_begin_with_are_learned_further(taught, tmp_path):
+    """And without them a run of the same options knows nothing yet."""
+    errors = []
+    for start in (["--start-from", taught], []):
+        assert run("train_ram", *BLIND, "--steps", 5, *start, folder=tmp_path).code == 0
+        folder = max((tmp_path / "runs").iterdir(), key=lambda path: path.name)
+        weights, old = (load_file(path / "best.safetensors") for path in (folder, taught))
+        assert not all(torch.equal(weights[name], old[name]) for name in old)
+        errors.append(rows_of(folder)[0]["value"])
+    assert errors[0] < 80 < errors[1]
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "expected"),
+    [
+        ("ram-digits", ["--hidden", 17], r"best\.safetensors does not fit this model: .* should be .*17.* and is .*16"),
+        ("soft-digits", [], r"best\.safetensors does not fit this model: .* should be .*absent"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(taught, tmp_path, study, options, expected):
+    ended = run("train", study, "--no-pictures", *(BLIND if options else ()), *options, "--start-from", taught, folder=tmp_path)
+    refused(ended, expected)
+    assert len(ended.err.splitlines()) == 1 and not (tmp_path / "runs").exists()
+
+
+def test_weights_to_begin_with_must_be_there(taught, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.safetensors").write_text("no weights")
+    cases = {
+        "nowhere.safetensors": r"expected weights at nowhere\.safetensors, found no such file",
+        "empty": r"expected weights at empty/best\.safetensors, found no such file",
+        "text.safetensors": r"text\.safetensors holds no readable weights",
+    }
+    for start, expected in cases.items():
+        ended = run("train_ram", *BLIND, "--start-from", start, folder=tmp_path)
+        refused(ended, expected)
+        assert len(ended.err.splitlines()) == 1 and not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_run_begins_with_its_own_weights(taught, tmp_path):
+    ended = run("train_ram", "--resume", taught, "--start-from", taught, folder=tmp_path)
+    refused(ended, "resumed starts from its own checkpoint: leave --start-from out")
+    assert len(ended.err.splitlines()) == 1
