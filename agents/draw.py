@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hardattn.checks import at_least_one
+from hardattn.checks import above_zero, at_least_one
 from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 from hardattn.estimators import baseline_loss, batch_mean, gaussian_entropy, gaussian_log_prob, score_function
 from hardattn.filterbank import box_bank, gaussian_bank, read
@@ -60,8 +60,7 @@ class DrawConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features")
-        if self.std <= 0:
-            raise ValueError(f"std must be above 0, or nothing is explored; found {self.std}")
+        above_zero(self, "std")
         choices = {
             "sensor": ("filterbank", "bilinear"),
             "core": ("relu", "lstm"),

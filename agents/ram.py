@@ -13,6 +13,7 @@ computational time"), `context` starts the gaze from a coarse look at the whole 
 "Context network"), and `estimator` may replace REINFORCE on a grid of places by a relaxation, which reads all of the grid in training.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardattn.chain import Steps, Weights, differentiable
-from hardattn.checks import at_least_one
+from hardattn.checks import above_zero, at_least_one
 from hardattn.contract import Answer, Batch, Glimpsed, GlimpseSpec, Loss, Trace
 from hardattn.estimators import (
     Baseline,
@@ -94,10 +95,9 @@ class RAMConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features", "rollouts", "grid")
-        if self.std <= 0:
-            raise ValueError(f"std must be above 0, or nothing is explored; found {self.std}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, found {self.temperature}")
+        above_zero(self, "std", "temperature")
+        if not 0 <= self.glimpse_cost < math.inf:
+            raise ValueError(f"glimpse_cost must be at least 0 and finite, found {self.glimpse_cost}")
         if self.context < 0:
             raise ValueError(f"context must be at least 0 pixels, found {self.context}")
         choices = {

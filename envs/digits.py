@@ -17,7 +17,7 @@ from envs import data
 from envs.glimpse import Eye, Rules, ask
 from envs.numbered import classification_error, in_order
 from envs.scenes import Canvas
-from hardattn.checks import at_least_one
+from hardattn.checks import above_zero, at_least_one
 from hardattn.contract import Answer, Batch, GlimpseSpec
 from hardattn.noise import fork, keys, permutation, uniform
 
@@ -54,8 +54,8 @@ class DigitsConfig:
         digit = 24 if self.source == "digits" else 28
         if min(self.height, self.width) < digit:
             raise ValueError(f"a digit has {digit} x {digit} pixels: it does not fit a canvas of {self.height} x {self.width}")
-        if self.reach is not None and self.reach <= 0:
-            raise ValueError(f"reach must be above 0 pixels, found {self.reach}")
+        if self.reach is not None:
+            above_zero(self, "reach")
 
     @property
     def eye(self) -> Eye:

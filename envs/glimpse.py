@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hardattn.checks import above_zero
 from hardattn.glimpse import SummedAreaTable, check_retina, direct_retina, retina, summed_area_table
 
 LOOKS_WORTH_A_TABLE = 32
@@ -93,8 +94,7 @@ class Rules:
             raise ValueError(f"there must be at least 1 class, found classes={self.classes}")
         if self.gaze_mode not in ("absolute", "relative"):
             raise ValueError(f'gaze_mode must be "absolute" or "relative", found {self.gaze_mode!r}')
-        if self.max_move <= 0:
-            raise ValueError(f"max_move must be above 0, found {self.max_move}")
+        above_zero(self, "max_move")
 
 
 class State(NamedTuple):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hardattn.checks import above_zero
 from hardattn.contract import Batch
 from hardattn.parallel import global_mean
 
@@ -34,16 +35,13 @@ class LearnerConfig:
     """Decoupled decay of all matrices (Loshchilov and Hutter 2019), as a part of the learning rate."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
-        if self.clip <= 0:
-            raise ValueError(f"clip must be above 0, found {self.clip}")
+        above_zero(self, "learning_rate", "clip")
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f"optimizer must be adam or sgd, found {self.optimizer!r}")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ValueError(f"schedule must be constant, linear or cosine, found {self.schedule!r}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, found {self.weight_decay}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0 and finite, found {self.weight_decay}")
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""

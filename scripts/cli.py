@@ -26,6 +26,12 @@ def main(work: Callable[[], int | None]) -> None:
         code = 1
     except (FloatingPointError, OSError) as problem:
         code = _say("failed", problem, 1)
+    except RuntimeError as problem:
+        if "allocate" not in str(problem) and "out of memory" not in str(problem).lower():
+            raise
+        code = _say("failed", "out of memory: try a smaller --batch-size", 1)
+    except MemoryError:
+        code = _say("failed", "out of memory: try a smaller --batch-size", 1)
     except KeyboardInterrupt:
         code = _say("stopped", "interrupted", 130)
     sys.exit(code)

@@ -223,9 +223,8 @@ def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", titl
         colour, number = SERIES[i % len(SERIES)], str(i + 1)
         moved = axes.transData + ScaledTranslation(aside, 0, inch)
         axes.vlines(dot.x, low, high, color=colour, linewidth=1.5, alpha=0.6, zorder=2, transform=moved)
-        axes.plot(
-            [dot.x], [value], "o", markersize=DOT - 1, color=colour, zorder=3, markeredgecolor=style.PAPER, transform=moved
-        )
+        disc: dict[str, Any] = {"marker": "o", "markersize": DOT - 1, "markeredgecolor": style.PAPER, "clip_on": False}
+        axes.plot([dot.x], [value], color=colour, zorder=3, transform=moved, **disc)
         white: dict[str, Any] = {"color": style.PAPER, "weight": "bold", "ha": "center", "va": "center_baseline", "zorder": 4}
         axes.text(dot.x, value, number, size=style.SMALL, transform=moved, **white)
         line = top + 0.1 + 0.21 * i

@@ -97,7 +97,7 @@ def test_a_gaze_of_one_keeps_the_finest_window_on_the_canvas():
         ({"height": 23}, "24 x 24 pixels: it does not fit a canvas of 23 x 40"),
         ({"source": "mnist", "width": 27}, "28 x 28 pixels: it does not fit a canvas of 40 x 27"),
         ({"pieces": -1}, "pieces must be at least 0, found -1"),
-        ({"reach": 0.0}, "reach must be above 0 pixels, found 0.0"),
+        ({"reach": 0.0}, "reach must be above 0 and finite, found 0.0"),
         *(({name: 0}, f"{name} must be at least 1, found 0") for name in ("positions", "glimpses", "side", "scales")),
     ],
 )

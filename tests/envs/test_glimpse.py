@@ -159,7 +159,7 @@ def test_a_state_can_be_stepped_from_again():
     [
         ({"glimpses": 0}, "at least 1 glimpse, found glimpses=0"),
         ({"classes": 0}, "at least 1 class, found classes=0"),
-        ({"max_move": 0.0}, "max_move must be above 0, found 0.0"),
+        ({"max_move": 0.0}, "max_move must be above 0 and finite, found 0.0"),
         ({"gaze_mode": "polar"}, "polar"),
     ],
 )

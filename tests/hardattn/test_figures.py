@@ -12,6 +12,7 @@ from hardattn import figures
 from hardattn.figures import Bar, Curve, Dot, Looks, style
 from hardattn.figures.animation import _timetable
 from hardattn.figures.charts import _side_by_side
+from hardattn.figures.maps import _check
 from hardattn.figures.seen import widths
 from hardattn.figures.sheets import spread
 from hardattn.glimpse import direct_retina, retina, summed_area_table
@@ -386,19 +387,15 @@ def test_dots_that_would_cover_one_another_stand_side_by_side():
 
 
 def test_scatter_draws_the_interval():
-    wide, narrow = (
-        figures.scatter([Dot("a", 1.0, 5.0, 5 / f, 5 * f), Dot("b", 2.0, 1.0, 0.5, 90.0)], xlabel="cost", dpi=100)
-        for f in (8.0, 1.0)
-    )
-    tall = [
-        np.ptp(np.argwhere(np.abs(p[:, :630].astype(int) - blended(style.SERIES[0], 0.6)).max(-1) < 12)[:, 0])
-        for p in (wide, wide)
-    ]
-    assert tall[0] > 60 and not np.array_equal(wide, narrow)
-
-
-def blended(colour, alpha):
-    return (alpha * rgb_of(colour) + (1 - alpha) * 255).round()
+    """From low to high, in a lighter shade of the dot's colour."""
+    lighter = (0.6 * rgb_of(style.SERIES[0]) + 0.4 * 255).round()
+    tall = []
+    for factor in (1.0, 2.0, 8.0):
+        dots = [Dot("a", 1.0, 5.0, 5 / factor, 5 * factor), Dot("b", 2.0, 1.0, 0.5, 90.0)]
+        chart = figures.scatter(dots, xlabel="cost", dpi=100)[:, :630].astype(int)
+        rows = np.argwhere(np.abs(chart - lighter).max(-1) < 12)[:, 0]
+        tall.append(np.ptp(rows) if len(rows) > 20 else 0)
+    assert tall[0] == 0 and tall[2] / tall[1] == pytest.approx(3, rel=0.05)  # log 64 / log 4
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 23])
@@ -493,12 +490,17 @@ def test_one_scale_serves_all_maps():
     assert 0 < both < alone
 
 
-def test_maps_that_do_not_fit_are_named():
-    images, weights, belief, _ = soft()
-    with pytest.raises(ValueError, match=r"weights of 2 scenes and 3 reads need belief \(2, 3\), found \(2, 2, 4\)"):
-        figures.attention_maps(images, weights, belief=belief[:, :2])
+def test_maps_and_windows_that_do_not_fit_are_named():
+    """By the function that both call: in these tests jaxtyping would complain before it."""
+    images, weights, belief, target = soft()
+    with pytest.raises(ValueError, match=r"2 scenes and 3 steps need belief \(2, 3\), found \(2, 2, 4\)"):
+        _check(images, weights, belief[:, :2], target)
+    with pytest.raises(ValueError, match=r"need target \(2,\), found \(1,\)"):
+        _check(images, weights, belief, target[:1])
     with pytest.raises(ValueError, match="something to draw"):
         figures.attention_maps(images[:0], weights[:0])
+    with pytest.raises(ValueError, match="something to draw"):
+        figures.windows(images, torch.zeros(2, 0, 4))
 
 
 # Windows of soft reads
@@ -547,11 +549,3 @@ def test_a_window_does_not_draw_over_its_neighbours(box):
     changed = np.argwhere((figures.windows(images, before, dpi=100) != figures.windows(images, after, dpi=100)).any(-1))
     assert len(changed)
     assert (np.ptp(changed, axis=0) <= 1.12 * 145 + 3).all()
-
-
-def test_windows_that_do_not_fit_are_named():
-    images, _, belief, _ = soft()
-    with pytest.raises(ValueError, match="something to draw"):
-        figures.windows(images, torch.zeros(2, 0, 4))
-    with pytest.raises(ValueError, match=r"of 2 scenes and 2 steps need belief \(2, 2\), found \(2, 3, 4\)"):
-        figures.windows(images, torch.zeros(2, 2, 4), belief=belief)

@@ -18,8 +18,9 @@ from tests.scripts.processes import BLIND, refused, run
     [
         (["digits", "--steps", "-3"], r"steps must be at least 1, found -3"),
         (["digits", "--batch-size", "0"], r"batch_size must be at least 1, found 0"),
-        (["digits", "--std", "0"], r"std must be above 0, .* found 0"),
-        (["digits", "--learning-rate", "-1"], r"learning_rate must be above 0, found -1"),
+        (["digits", "--std", "0"], r"std must be above 0 and finite, found 0"),
+        (["digits", "--learning-rate", "-1"], r"learning_rate must be above 0 and finite, found -1"),
+        (["digits", "--std", "nan"], r"std must be above 0 and finite, found nan"),
         (["digits", "--baseline", "leave-one-out"], r"needs rollouts >= 2, found 1"),
         (["digits", "--height", "20"], r"does not fit a canvas of 20 x 40"),
         (["digits", "--seed", "-1"], r"seed must be at least 0 .*found -1"),

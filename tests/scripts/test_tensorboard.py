@@ -73,6 +73,10 @@ def address(logdir):
             while not (found := re.search(r"http://127\.0\.0\.1:\d+", said.read_text())):
                 assert server.poll() is None and time.monotonic() < end, said.read_text()
                 time.sleep(0.1)
+            # It reads the files in a thread of its own; what was written last comes last.
+            while "comparison/bars" not in json.loads(get(found[0], "plugin/images/tags")).get(".", ()):
+                assert time.monotonic() < end, "the pictures do not come"
+                time.sleep(0.1)
             yield found[0]
         finally:
             server.terminate()
@@ -80,38 +84,26 @@ def address(logdir):
 
 
 def get(address: str, path: str, **query: Any) -> bytes:
-    with urllib.request.urlopen(f"{address}/data/{path}?{urlencode(query)}", timeout=60) as answer:
+    url = f"{address}/data/{path}" + (f"?{urlencode(query)}" if query else "")
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read()
-
-
-def wait_for(address: str, path: str) -> Any:
-    """What a plugin lists. It reads the files in a thread of its own."""
-    end = time.monotonic() + 60
-    while not any((found := json.loads(get(address, path))).values()):
-        assert time.monotonic() < end, f"{path} stays empty"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.mark.slow
 def test_tensorboard_serves_curves_and_pictures(address):
-    images = wait_for(address, "plugin/images/tags")
     assert json.loads(get(address, "runs")) == ["."]
-    assert set(images["."]) == IMAGES
-    scalars = wait_for(address, "plugin/scalars/tags")["."]
-    assert set(scalars) == {f"validation error/{name}-0" for name in RUNS}
+    assert set(json.loads(get(address, "plugin/images/tags"))["."]) == IMAGES
+    assert set(json.loads(get(address, "plugin/scalars/tags"))["."]) == {f"validation error/{name}-0" for name in RUNS}
     for name, error in RUNS.items():
         points = json.loads(get(address, "plugin/scalars/scalars", run=".", tag=f"validation error/{name}-0"))
         assert [(step, value) for _, step, value in points] == [(s, pytest.approx(error / s)) for s in (100, 200, 300)]
     (shown,) = json.loads(get(address, "plugin/images/images", run=".", tag="comparison/bars"))
-    assert get(address, "plugin/images/individualImage?" + shown["query"]).startswith(b"\x89PNG")
-    assert (shown["height"], shown["width"]) == BARS.shape[:2]
+    assert get(address, "plugin/images/individualImage?" + shown["query"]) == figures.png_bytes(BARS)
 
 
 @pytest.mark.slow
 def test_the_chart_of_all_curves_finds_them(address):
     """The layout names tags by regular expressions."""
-    wait_for(address, "plugin/scalars/tags")
     layout = json.loads(get(address, "plugin/custom_scalars/layout"))
     ((chart,),) = (category["chart"] for category in layout["category"])
     for name, pattern in zip(RUNS, chart["multiline"]["tag"], strict=True):
@@ -122,7 +114,6 @@ def test_the_chart_of_all_curves_finds_them(address):
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium, chromium-browser or google-chrome")
 def test_a_browser_shows_the_pictures(address, tmp_path):
-    wait_for(address, "plugin/images/tags")
     arguments = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--virtual-time-budget=20000")
     page = f"{address}/#images"
     told = {"capture_output": True, "text": True, "timeout": 120, "cwd": tmp_path}
