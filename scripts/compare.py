@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ TIMED = 100
 class Options:
     """Put hard attention, soft attention and networks without attention on one task into one table, with their errors and what they cost.
 
-    A random and a chance row are always in it. Several seeds of a study become one row with Student's interval over the seeds; the interval of
-    a single model is a bootstrap over the test images. p: of a permutation test against the first row on the same images.
+    A chance row is always in it, and one for random gaze if anything has a gaze. Several seeds of a study become one row with Student's
+    interval over the seeds; the interval of a single model is a bootstrap over the test images. p: of a permutation test against the first
+    row on the same images.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -130,6 +132,21 @@ def train_all(names: Sequence[str], options: Options) -> list[Path]:
             raise SystemExit(code)
         folders.append(options.runs_dir / f"{name}-0")
     return folders
+
+
+def check_distinct(models: Sequence[Trained]) -> None:
+    """The same model twice would pass for two seeds, and other settings under one name for another seed.
+
+    Raises:
+        ValueError: if that happens.
+    """
+    seen: dict[str, Trained] = {}
+    for model in models:
+        first = seen.setdefault(model.name, model)
+        if first is not model and first.study.agent != model.study.agent:
+            raise ValueError(f"{model.name} is there twice with different settings: compare them under different names")
+    if len({(model.name, model.seed) for model in models}) < len(models):
+        raise ValueError("the same model is there twice (one study, one seed): name it once")
 
 
 def check_one_task(models: Sequence[Trained]) -> None:
@@ -296,7 +313,8 @@ def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: 
                 for name, picture in pictures(model.agent, model.task, title=model.name, moving=False).still.items():
                     figures.add_figure(writer, f"attention/{model.name}/{name}", picture, 0)
         if tags:
-            writer.add_custom_scalars({"comparison": {"validation error (%)": ["Multiline", tags]}})
+            exact = [f"^{re.escape(tag)}$" for tag in tags]  # the tags of a chart are regular expressions
+            writer.add_custom_scalars({"comparison": {"validation error (%)": ["Multiline", exact]}})
         for name, picture in still.items():
             figures.add_figure(writer, f"comparison/{name}", picture, 0)
         writer.add_text("comparison/table", text)
@@ -313,10 +331,11 @@ def run_command() -> int:
         names = [name for name in on_digits() if (options.weights_dir / f"{name}.safetensors").exists()]
         if not names:
             raise ValueError(f"expected the shipped models in {options.weights_dir}, found none: name some, or give --train")
-    folder = writable(options.out)
     paths = train_all(names, options) if options.train else [path for name in names for path in find(name, options)]
     models = [load_trained(path, options.data_dir) for path in paths]
+    check_distinct(models)
     check_one_task(models)
+    folder = writable(options.out)
     spec = models[0].task.spec
     rows = entries(*gather(models, options))
     task = _task_name(models[0])
@@ -325,6 +344,10 @@ def run_command() -> int:
     write_whole(folder / "comparison.csv", as_csv(rows).encode())
     for name, picture in still.items():
         figures.save_png(folder / f"{name}.png", picture)
+    if "learning-curves" not in still:  # those of an earlier comparison
+        (folder / "learning-curves.png").unlink(missing_ok=True)
+    for old in (folder / "board").glob("events.out.tfevents.*"):
+        old.unlink()
     board(folder / "board", models, still, table)
     if options.json is not None:
         write_rows(as_rows(rows), options.json)
