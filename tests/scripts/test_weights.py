@@ -9,7 +9,7 @@ from hardattn.evaluation import answer_all
 from scripts.studies import load_trained
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
-DATA = os.environ.get("HARDATTN_DATA")
+DATA = os.environ.get("HARDATTN_DATA") or None
 
 
 def error(name: str, how: str, data_dir: Path) -> float:
