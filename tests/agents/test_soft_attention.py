@@ -93,9 +93,9 @@ def test_images_of_all_sizes(h, w, channels):
     assert agent.loss(batch).total.isfinite()
 
 
-def test_forty_pixels_make_ten_places():
+def test_every_layer_halves_the_map():
     spec = GlimpseSpec(channels=1, height=40, width=60, classes=10, scales=1, side=8, glimpses=6)
-    assert SoftAttentionConfig().build(spec).map_size == (10, 15)
+    assert SoftAttentionConfig().build(spec).map_size == (5, 8)
 
 
 @pytest.mark.parametrize(("reads", "expected"), [(0, 4), (1, 1), (7, 7)])

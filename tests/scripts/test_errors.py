@@ -157,7 +157,7 @@ def test_models_that_cannot_be_loaded(tmp_path, trained, script):
         save_file(tensors, weights, {"config": json.dumps({k: v for k, v in config.items() if k != key})})
         refuse(r"weights\.safetensors: the configuration has no '" + key)
     study = config["study"]
-    for part, change in (("agent", {"kind": "draw"}), ("agent", {"fovea": 3}), ("task", {"kind": "chess"})):
+    for part, change in (("agent", {"kind": "perceiver"}), ("agent", {"fovea": 3}), ("task", {"kind": "chess"})):
         other = config | {"study": study | {part: study[part] | change}}
         save_file(tensors, weights, {"config": json.dumps(other)})
         refuse(

@@ -23,6 +23,27 @@ def test_ram_on_the_embedded_digits(how, published):
     assert error("ram-digits", how, Path("nowhere")) == pytest.approx(published, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("grid-gaze", 5.03),
+        ("random-gaze", 12.25),
+        ("centre-gaze", 13.22),
+        ("raster-gaze", 3.03),
+        ("draw", 1.17),
+        ("bilinear", 1.97),
+        ("soft", 2.64),
+        ("fc-64", 6.44),
+        ("fc-256", 3.06),
+        ("conv", 2.56),
+        ("deep-conv", 1.33),
+    ],
+)
+def test_what_ram_is_compared_with_on_the_embedded_digits(name, published):
+    usual = load_trained(WEIGHTS / f"{name}-digits.safetensors", Path("nowhere")).agent.hows[0]
+    assert error(f"{name}-digits", usual, Path("nowhere")) == pytest.approx(published, abs=0.15)
+
+
 @pytest.mark.skipif(DATA is None, reason="needs MNIST: HARDATTN_DATA names the folder that holds MNIST/raw")
 @pytest.mark.parametrize(("how", "published"), [("mean", 1.16), ("random", 7.49)])
 def test_ram_on_mnist(how, published):
