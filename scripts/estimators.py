@@ -5,6 +5,7 @@ they scatter? Then each trains a network of its own from the start on the embedd
 """
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from agents.ram import RAM, Expected, RAMConfig
 from hardattn import figures
+from hardattn.checks import at_least_one
 from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
 from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork
@@ -71,8 +73,9 @@ class Options:
     """Write the rows as JSON to this file; "-" for standard output."""
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.seeds, self.warm) < 1 or self.draws < 2:
-            raise ValueError(f"steps, seeds and warm must be at least 1 and draws at least 2, found {self}")
+        at_least_one(self, "steps", "seeds", "warm")
+        if self.draws < 2:
+            raise ValueError(f"draws must be at least 2, or nothing scatters; found {self.draws}")
 
 
 class Noise(NamedTuple):
@@ -134,9 +137,14 @@ def _batch(task: Any) -> Any:
 
 
 def noise_of(estimates: np.ndarray, reference: np.ndarray, milliseconds: float) -> Noise:
-    """Bias and variance against `reference`, many unbiased estimates of the same gradient. What is left of their noise is subtracted."""
+    """Bias and variance against `reference`, many unbiased estimates of the same gradient. What is left of their noise is subtracted.
+
+    Both are infinite where the reference cannot be told from nothing.
+    """
     trace, its = estimates.var(0, ddof=1).sum(), reference.var(0, ddof=1).sum()
     length = (reference.mean(0) ** 2).sum() - its / len(reference)
+    if length <= 0:  # the reference itself is nothing but noise
+        return Noise(math.inf, math.inf, milliseconds)
     apart = ((estimates.mean(0) - reference.mean(0)) ** 2).sum() - trace / len(estimates) - its / len(reference)
     return Noise(float(np.sqrt(max(apart, 0.0) / length)), float(trace / length), milliseconds)
 
@@ -212,7 +220,8 @@ def run_command() -> int:
         dots.append(figures.Dot(name, result.seconds, *error))
         numbers = {"seconds": result.seconds, **({} if noise is None else noise._asdict())}
         rows.append({"name": name, "metric": "error", **error._asdict()})
-        rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in numbers.items()]
+        finite = {metric: v for metric, v in numbers.items() if math.isfinite(v)}
+        rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in finite.items()]
     console.print(shown)
     picture = figures.scatter(
         dots,
