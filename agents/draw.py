@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hardattn.checks import above_zero, at_least_one
+from hardattn.checks import above_zero, at_least_one, literals, way
 from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 from hardattn.estimators import baseline_loss, batch_mean, gaussian_entropy, gaussian_log_prob, score_function
 from hardattn.filterbank import box_bank, gaussian_bank, read
@@ -61,17 +61,7 @@ class DrawConfig:
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features")
         above_zero(self, "std")
-        choices = {
-            "sensor": ("filterbank", "bilinear"),
-            "core": ("relu", "lstm"),
-            "gradient": ("pathwise", "reinforce"),
-            "baseline": ("learned", "batch-mean"),
-            "reward": ("correct", "log-likelihood"),
-            "supervise": ("end", "every"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; found {getattr(self, name)!r}")
+        literals(self)
 
     def build(self, spec: GlimpseSpec) -> "Draw":
         return Draw(spec, self)
@@ -173,9 +163,7 @@ class Draw(nn.Module):
         Raises:
             ValueError: if `how` is unknown.
         """
-        config, glimpses, how = self.config, self.spec.glimpses, how or self.hows[0]
-        if how not in self.hows:
-            raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
+        config, glimpses, how = self.config, self.spec.glimpses, way(how, self.hows)
         places: list[Tensor | None] = [None] * glimpses
         if how == "centre":
             places = [torch.zeros_like(question.gaze)] * glimpses

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, way
 from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 
 
@@ -106,8 +106,7 @@ class WholeImage(nn.Module):
         Raises:
             ValueError: if `how` is unknown.
         """
-        if how not in (None, *self.hows):
-            raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
+        way(how, self.hows)
         logits = self.logits(question)
         values = logits.new_full(logits.shape[:1], self.spec.image_size)
         return Answer(logits.log_softmax(-1), Trace(sensed=values, reads=values))

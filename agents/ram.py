@@ -13,18 +13,17 @@ computational time"), `context` starts the gaze from a coarse look at the whole 
 "Context network"), and `estimator` may replace REINFORCE on a grid of places by a relaxation, which reads all of the grid in training.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hardattn.chain import Steps, Weights, differentiable
-from hardattn.checks import above_zero, at_least_one
+from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, Glimpsed, GlimpseSpec, Loss, Trace
 from hardattn.estimators import (
     Baseline,
@@ -96,24 +95,10 @@ class RAMConfig:
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features", "rollouts", "grid")
         above_zero(self, "std", "temperature")
-        if not 0 <= self.glimpse_cost < math.inf:
-            raise ValueError(f"glimpse_cost must be at least 0 and finite, found {self.glimpse_cost}")
+        at_least_zero(self, "glimpse_cost")
         if self.context < 0:
             raise ValueError(f"context must be at least 0 pixels, found {self.context}")
-        choices = {
-            "core": ("relu", "lstm"),
-            "glimpse": ("linear", "conv"),
-            "gaze": ("learned", *CONTROLS),
-            "policy": ("gaussian", "grid"),
-            "estimator": ("score-function", "straight-through", "gumbel"),
-            "baseline": get_args(Baseline),
-            "reward": ("correct", "log-likelihood"),
-            "reward_at": ("end", "every"),
-            "supervise": ("end", "every"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; found {getattr(self, name)!r}")
+        literals(self)
         if self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError(
                 f"baseline leave-one-out compares rollouts of one image: it needs rollouts >= 2, found {self.rollouts}"
@@ -283,7 +268,7 @@ class RAM(nn.Module):
         super().__init__()
         self.spec, self.config = spec, config
         self.policy: GazePolicy = GridGaze(config.grid) if config.policy == "grid" else GaussianGaze(config.std)
-        self.moves = spec.glimpses - (not config.context)
+        self.moves = spec.glimpses if config.context else spec.glimpses - 1
         self.what = (
             nn.Linear(spec.glimpse_size, config.features) if config.glimpse == "linear" else ConvGlimpse(spec, config.features)
         )
@@ -296,9 +281,8 @@ class RAM(nn.Module):
         self.locator = Locator(config.hidden, self.policy.parameters, coarse) if learned else None
         self.stopper = nn.Linear(config.hidden, 1) if config.stop else None
         if self.stopper is not None:
-            nn.init.constant_(
-                self.stopper.bias, -2.0
-            )  # in the beginning it looks on: who stops at once learns nothing of looking
+            # In the beginning it looks on: who stops at once learns nothing of looking.
+            nn.init.constant_(self.stopper.bias, -2.0)
         self.baseline: nn.Module | None = None
         if learned and not self._relaxed:
             if config.baseline == "learned":
@@ -336,7 +320,7 @@ class RAM(nn.Module):
         log_likelihood, correct = _judge(logits, target)
         stopped = None
         if self.stopper is not None and self.moves:
-            stopped = self._stop(rollout, uniform_of(question.key, "stop", self.moves, config.rollouts))
+            stopped = self._stop(rollout, self._chances(fork(question.key, "stop"), config.rollouts))
             log_likelihood, correct = (stopped.at_the_end(x) for x in (log_likelihood, correct))
         nll = -(log_likelihood if config.supervise == "every" else log_likelihood[-1:]).mean()
         terms = {"nll": nll, "error": 100 * (1 - correct[-1].mean())}
@@ -423,9 +407,7 @@ class RAM(nn.Module):
         Raises:
             ValueError: if `how` is unknown, or needs a policy and there is none.
         """
-        how = self.hows[0] if how is None else how
-        if how not in self.hows:
-            raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
+        how = way(how, self.hows)
         rollouts = self.averaged_over if how == "averaged" else 1
         key = fork(question.key, f"answer {seed}")
         rollout = self.look_around(question, self._mover(how, key, rollouts), rollouts)
@@ -440,7 +422,7 @@ class RAM(nn.Module):
         spent: float | Tensor = float(self.spec.glimpses * rollouts)
         if self.stopper is not None and self.moves:
             drawn = how in ("sampled", "averaged")
-            noise = uniform_of(question.key, f"answer {seed} stop", self.moves, rollouts) if drawn else None
+            noise = self._chances(fork(question.key, f"answer {seed} stop"), rollouts) if drawn else None
             stopped = self._stop(rollout, noise)
             output, spent = stopped.at_the_end(belief)[-1].mean(0), stopped.glimpses.sum(0)
         sensed = spent * self.spec.glimpse_size + self.spec.channels * self.config.context**2
@@ -542,7 +524,7 @@ class RAM(nn.Module):
         draws = self._noise(lambda k, n: uniform(k, n * len(places)).view(len(k), n, -1), key, rollouts)
         gaze = question.gaze.to(places).clamp(-1, 1).expand(rollouts, -1, -1)
         seen = question.look(gaze).flatten(-3).to(places)
-        hidden, gazes, parameters, state = [], [gaze], [], None
+        hidden, gazes, parameters, drawn, state = [], [gaze], [], [], None
         for i in range(self.spec.glimpses):
             h, state = self.core(self._encode(seen, gaze).flatten(0, 1)[None], state)
             hidden.append(h[0].unflatten(0, (rollouts, -1)))
@@ -554,11 +536,10 @@ class RAM(nn.Module):
                     weights = straight_through(parameters[-1], draws[i])
                 seen, gaze = torch.einsum("mbn,bnp->mbp", weights, everything), weights @ places
                 gazes.append(gaze)
-        nearest = [(gaze.detach()[..., None, :] - places).square().sum(-1).argmin(-1, keepdim=True) for gaze in gazes[1:]]
-        drawn = torch.stack(nearest).to(places) if nearest else None
+                drawn.append(weights.argmax(-1, keepdim=True).to(places))
         states = torch.stack(hidden)
-        chosen = torch.stack(parameters) if parameters else None
-        return Rollout(states, torch.stack(gazes), states[:-1].detach(), chosen, drawn)
+        chosen, actions = (torch.stack(x) if x else None for x in (parameters, drawn))
+        return Rollout(states, torch.stack(gazes), states[:-1].detach(), chosen, actions)
 
     def _stop(self, rollout: Rollout, noise: Float[Tensor, "moves m b"] | None) -> "Stopped":
         """Where every rollout ends: drawn, or without noise where stopping is likelier than not. All glimpses were taken, some of them in vain."""
@@ -569,6 +550,10 @@ class RAM(nn.Module):
     def _noise(self, noise: Callable[[Tensor, int], Tensor], key: Tensor, rollouts: int) -> Float[Tensor, "moves m b a"]:
         """Noise for every move of every rollout; an example's noise depends on its own key alone."""
         return noise(key, rollouts * self.moves).unflatten(1, (rollouts, self.moves)).permute(2, 1, 0, 3)
+
+    def _chances(self, key: Tensor, rollouts: int) -> Float[Tensor, "moves m b"]:
+        """A uniform number for every decision."""
+        return self._noise(lambda k, n: uniform(k, n)[..., None], key, rollouts).squeeze(-1)
 
     def _mover(self, how: str, key: Tensor, rollouts: int) -> Move:
         if how in ("sampled", "averaged"):
@@ -606,11 +591,6 @@ class RAM(nn.Module):
     def _greedy_returns(self, batch: Batch) -> Float[Tensor, "moves b"]:
         hidden = self.look_around(batch.question, self._mover("mean", batch.question.key, 1)).hidden
         return self._returns(*_judge(self.classifier(hidden), batch.target))[:, 0]
-
-
-def uniform_of(key: Int[Tensor, " b"], stream: str, moves: int, rollouts: int) -> Float[Tensor, "{moves} {rollouts} b"]:
-    """Uniform numbers for every move of every rollout."""
-    return uniform(fork(key, stream), rollouts * moves).unflatten(1, (rollouts, moves)).permute(2, 1, 0)
 
 
 def _given(parameters: Tensor | None) -> Tensor:

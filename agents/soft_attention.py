@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hardattn.attention import additive_score, soft_read
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 
 
@@ -51,10 +51,8 @@ class SoftAttentionConfig:
             raise ValueError(f"channels must name at least 1 layer with at least 1 filter in each, found {self.channels}")
         if self.reads < 0:
             raise ValueError(f"reads must be at least 1, or 0 for the task's glimpses; found {self.reads}")
-        if self.doubly_stochastic < 0:
-            raise ValueError(f"doubly_stochastic must be at least 0, found {self.doubly_stochastic}")
-        if self.supervise not in ("end", "every"):
-            raise ValueError(f"supervise must be one of end, every; found {self.supervise!r}")
+        at_least_zero(self, "doubly_stochastic")
+        literals(self)
 
     def build(self, spec: GlimpseSpec) -> "SoftAttention":
         return SoftAttention(spec, self)
@@ -134,9 +132,7 @@ class SoftAttention(nn.Module):
         Raises:
             ValueError: if `how` is unknown.
         """
-        how = how or self.hows[0]
-        if how not in self.hows:
-            raise ValueError(f"how must be one of {', '.join(self.hows)}; found {how!r}")
+        how = way(how, self.hows)
         logits, weights = self.read(question, learned=how == "mean")
         trace = Trace(
             belief=logits.softmax(-1).transpose(0, 1),

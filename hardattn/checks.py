@@ -1,7 +1,8 @@
-"""What configurations check of themselves, so that the same mistake is named in the same words everywhere."""
+"""What configurations and agents check of what they are given, so that the same mistake is named in the same words everywhere."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def at_least_one(config: Any, *names: str) -> None:
@@ -17,3 +18,27 @@ def above_zero(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0 and finite, found {value}")
+
+
+def at_least_zero(config: Any, *names: str) -> None:
+    """Raises ValueError, naming the first culprit, unless all these fields of `config` are finite numbers of at least 0."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite, found {value}")
+
+
+def literals(config: Any) -> None:
+    """Raises ValueError, naming the first culprit, unless every field that is declared as a `Literal` has one of its values."""
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; found {getattr(config, name)!r}")
+
+
+def way(how: str | None, hows: Sequence[str]) -> str:
+    """The way of answering that is asked for, the usual one (the first) if none is. Raises ValueError if there is no such way."""
+    if how is None:
+        return hows[0]
+    if how not in hows:
+        raise ValueError(f"how must be one of {', '.join(hows)}; found {how!r}")
+    return how

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hardattn.checks import above_zero
+from hardattn.checks import above_zero, at_least_zero
 from hardattn.contract import Batch
 from hardattn.parallel import global_mean
 
@@ -40,8 +40,7 @@ class LearnerConfig:
             raise ValueError(f"optimizer must be adam or sgd, found {self.optimizer!r}")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ValueError(f"schedule must be constant, linear or cosine, found {self.schedule!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, found {self.weight_decay}")
+        at_least_zero(self, "weight_decay")
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""

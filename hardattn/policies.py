@@ -5,6 +5,7 @@ Shapes are those of rollouts: parameters [*r, p], actions [*r, a], places [*r, 2
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -23,11 +24,6 @@ class GazePolicy(Protocol):
         """Numbers that the network must give for a move."""
         ...
 
-    @property
-    def actions(self) -> int:
-        """Numbers that say what was drawn: its log-probability is taken of these, not of the place that the environment made of it."""
-        ...
-
     def noise(self, key: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count} a"]:
         """What `draw` turns into actions; an example's noise depends on its own key alone."""
         ...
@@ -38,7 +34,9 @@ class GazePolicy(Protocol):
 
     def place(self, action: Float[Tensor, "*r a"]) -> Float[Tensor, "*r 2"]: ...
 
-    def log_prob(self, action: Float[Tensor, "*r a"], parameters: Float[Tensor, "*r p"]) -> Float[Tensor, "*r"]: ...
+    def log_prob(self, action: Float[Tensor, "*r a"], parameters: Float[Tensor, "*r p"]) -> Float[Tensor, "*r"]:
+        """Of what was drawn, not of the place that the environment made of it."""
+        ...
 
     def entropy(self, parameters: Float[Tensor, "*r p"]) -> Float[Tensor, "*r"]:
         """In nats."""
@@ -52,7 +50,6 @@ class GaussianGaze:
     std: float
     """In both directions, as a part of the reach."""
     parameters: int = 2
-    actions: int = 2
 
     def noise(self, key: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count} 2"]:
         return self.std * normal(key, 2 * count).view(len(key), count, 2)
@@ -78,7 +75,6 @@ class GridGaze:
     """One of side x side places, the middles of equal cells, line by line; the network gives a logit for each. The action is the cell's number."""
 
     side: int
-    actions: int = 1
 
     @property
     def parameters(self) -> int:
@@ -107,8 +103,9 @@ class GridGaze:
         return -(log_prob.exp() * log_prob).sum(-1)
 
 
+@lru_cache  # every look of a grid policy asks for it
 def grid(rows: int, columns: int) -> Float[Tensor, "{rows}*{columns} 2"]:
-    """(x, y) of the middles of the cells that divide [-1, 1] x [-1, 1], line by line."""
+    """(x, y) of the middles of the cells that divide [-1, 1] x [-1, 1], line by line. All callers share it: not to be written into."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     return 2 * torch.stack([x, y], -1).view(-1, 2) - 1
 

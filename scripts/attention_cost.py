@@ -70,35 +70,29 @@ def reader(name: str, side: int, batch_size: int) -> tuple[Any, Callable[[], Any
     return agent.eval(), lambda: ask(image, gaze, key, eye)
 
 
-class Deciding:
-    """An agent whose answer begins with making the scene into a question: whatever has to be done once per image is part of its cost."""
-
-    def __init__(self, agent: Any, ask: Callable[[], Any]) -> None:
-        self.agent, self.ask = agent, ask
-
-    def answer(self, question: Any, how: str | None = None, seed: int = 0) -> Any:
-        return self.agent.answer(self.ask(), how, seed)
-
-
 @torch.inference_mode()
 def measure(name: str, side: int, batch_size: int) -> Measured:
     agent, ask = reader(name, side, batch_size)
     found = cost(agent, ask(), repeats=1)
-    deciding = Deciding(agent, ask)
-    fastest = _fastest(deciding)
+
+    def decide() -> None:
+        """Making the scene into a question belongs to a decision: whatever has to be done once per image is part of its cost."""
+        agent.answer(ask())
+
+    milliseconds = 1000 * _fastest(decide) / batch_size
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
-        deciding.answer(None)
+        decide()
     asked = sum(max(0, event.self_cpu_memory_usage) for event in seen.events() or [])
-    return Measured(name, side, found._replace(milliseconds=1000 * fastest / batch_size), asked / batch_size / 2**20)
+    return Measured(name, side, found._replace(milliseconds=milliseconds), asked / batch_size / 2**20)
 
 
-def _fastest(deciding: Deciding, seconds: float = 1.0) -> float:
-    """The shortest of as many answers as fit: whatever else runs can only add to it."""
-    deciding.answer(None)
+def _fastest(work: Callable[[], None], seconds: float = 1.0) -> float:
+    """The shortest of as many calls as fit: whatever else runs can only add to it."""
+    work()
     fastest, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        deciding.answer(None)
+        work()
         fastest = min(fastest, time.perf_counter() - began)
     return fastest
 

@@ -169,12 +169,9 @@ def at_one_point(options: Options) -> dict[str, Noise]:
                 best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, reward=reward)
                 reference, _ = gradients(agent, best, 4 * options.draws, "reference")
                 for name, config in group.items():
-                    found[name] = noise_of(reference=reference, **_named(gradients(agent, config, options.draws, "draw")))
+                    estimates, milliseconds = gradients(agent, config, options.draws, "draw")
+                    found[name] = noise_of(estimates, reference, milliseconds)
     return found
-
-
-def _named(result: tuple[np.ndarray, float]) -> dict[str, Any]:
-    return {"estimates": result[0], "milliseconds": result[1]}
 
 
 def by_learning(options: Options) -> dict[str, Learned]:

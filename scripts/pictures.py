@@ -37,7 +37,8 @@ def pictures(
     """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, nothing of a network without attention."""
     many = first_scenes(task, split, HEAT_SCENES)
     few = Batch(*(_first(part, _spread(many, task)) for part in many))
-    trace = agent.answer(few.question, how).trace
+    answer = agent.answer(few.question, how)
+    trace = answer.trace
     if trace.window is not None:
         windows = figures.windows(few.question.image, trace.window, belief=trace.belief, target=few.target, title=title)
         return Drawn({"windows": windows}, {})
@@ -46,14 +47,12 @@ def pictures(
         shown = figures.attention_maps(few.question.image, maps, belief=trace.belief, target=few.target, title=title)
         return Drawn({"attention": shown}, {})
     if trace.gaze is not None:
-        return _glimpses(agent, few, many, how, title, moving)
+        return _glimpses(looks_of(few, answer), looks_of(many, agent.answer(many.question, how)), title, moving)
     return Drawn({}, {})
 
 
-def _glimpses(agent: Any, few: Batch, many: Batch, how: str | None, title: str, moving: bool) -> Drawn:
+def _glimpses(looks: figures.Looks, everywhere: figures.Looks, title: str, moving: bool) -> Drawn:
     """Paths with what the retina saw and the belief, what was seen put back on the canvas, a heat map of fixations, and an animation."""
-    looks = looks_of(few, agent.answer(few.question, how))
-    everywhere = looks_of(many, agent.answer(many.question, how))
     still = {
         "glimpses": figures.glimpse_paths(looks, title=title),
         "seen": figures.reconstructions(looks, title=title),

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from hardattn import figures
+from hardattn.checks import way
 from hardattn.evaluation import CONTROLS, control_of
 from hardattn.runs import Run
 from scripts.cli import main, writable
@@ -34,9 +35,7 @@ class Options:
 def run_command() -> int:
     options = tyro.cli(Options, prog="python scripts/visualize.py")
     trained = load_trained(options.model, options.data_dir)
-    how = options.how or trained.agent.hows[0]
-    if how not in trained.agent.hows:
-        raise ValueError(f"how must be one of {', '.join(trained.agent.hows)}; found {how!r}")
+    how = way(options.how, trained.agent.hows)
     is_run = options.model.is_dir()
     folder = writable(options.out or (options.model / "pictures" if is_run else Path("pictures") / trained.name))
     title = f"{trained.name}, gaze: {how}"
