@@ -23,6 +23,8 @@ class Batch(NamedTuple):
 
     question: Any
     target: Tensor
+    notes: Any = None
+    """What else the answer key says: which outputs of a sequence count, which facts support an answer. Never an agent's to answer with."""
 
 
 class Loss(NamedTuple):
@@ -44,7 +46,9 @@ class Trace(NamedTuple):
     entropy: Tensor | None = None
     """[b, t - 1]: entropy of the policy at every move, in nats."""
     weights: Tensor | None = None
-    """[b, t, places]: soft attention weights."""
+    """[b, t, *heads, places]: how much of every place each read took."""
+    writes: Tensor | None = None
+    """[b, t, *heads, places]: how much of every place each write changed."""
     sensed: Tensor | None = None
     """[b]: how many values the sensor delivered."""
     scores: Tensor | None = None
@@ -84,6 +88,26 @@ class GlimpseSpec:
         return self.channels * self.height * self.width
 
 
+@dataclass(frozen=True)
+class SequenceSpec:
+    """The sizes an agent is built from that turns one sequence of vectors into another, step by step."""
+
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class StorySpec:
+    """What an agent is built from that reads a story and answers a question in one word."""
+
+    vocabulary: tuple[str, ...]
+    """Word i, in the order of the ids; word 0 is the empty one that fills short sentences."""
+    sentences: int
+    """A memory's size: so many of a story's last sentences are kept."""
+    words: int
+    """Of the longest sentence or question."""
+
+
 @runtime_checkable
 class Glimpsed(Protocol):
     """The question of a glimpse task, as a hard agent may use it."""
@@ -100,7 +124,12 @@ class Glimpsed(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """Something to be read, with the answer key."""
+    """Something to be read, with the answer key.
+
+    `score` has a metric "error" (percent), or the task names another in an attribute `metric`: it is what training reports and makes small in
+    validation. A task whose test set has parts (lengths of a sequence, kinds of questions) names them in `parts`, and gives the batches of
+    part p as the split p.
+    """
 
     spec: Any
 

@@ -56,7 +56,8 @@ class Learner:
 
     Args:
         agent: a module whose forward takes a `Batch` and returns a `Loss`. It may name children that share no gradient with the rest in
-            `separate`; without that, all parameters are clipped together.
+            `separate`; without that, all parameters are clipped together. One that changes during training (such as a softmax that is put back) has
+            `at(progress)`, which is told before every update which part of the training is behind, from 0 to less than 1.
         config: how the parameters move.
         steps: of the whole training; the schedule ends there.
         fabric: device, precision and processes. Default: one process on the CPU.
@@ -92,6 +93,8 @@ class Learner:
         rate = self.config.rate_at(step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if hasattr(self.agent, "at"):
+            self.agent.at(step / self.steps)
         loss = self._module(self.fabric.to_device(batch))
         self._check("loss", loss.total, step)
         self._optimizer.zero_grad()

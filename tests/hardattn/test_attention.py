@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hardattn.attention import additive_score, soft_read
+from hardattn.attention import additive_score, choose, soft_read
 
 D = torch.float64
 
@@ -92,3 +92,34 @@ def test_weights_sum_to_one_in_every_precision(dtype):
     read, weights = soft_read(numbers(2, 300).to(dtype), numbers(2, 300, 3, seed=1).to(dtype))
     assert read.dtype == dtype and weights.dtype == (torch.float64 if dtype == D else torch.float32)
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[:, 0]))
+
+
+def test_hard_ways_choose_one_slot_with_the_gradient_they_promise():
+    """Over many draws: slots come up as often as their probability says, and each way has its own gradient."""
+    scores = torch.tensor([0.3, -1.0, 1.2], dtype=D, requires_grad=True)
+    many = scores.expand(40_000, 3)
+    noise = torch.rand(40_000, 3, dtype=D, generator=torch.Generator().manual_seed(1))
+    p, value = scores.detach().softmax(-1), torch.tensor([2.0, -1.0, 0.5], dtype=D)
+    exact = p * (value - p @ value)  # of the expected value
+    for access in ("sampled", "straight-through", "gumbel"):
+        weights, log_prob = choose(many, access, noise)
+        assert torch.equal(weights.detach().round().sum(-1), torch.ones(40_000, dtype=D))
+        torch.testing.assert_close(weights.detach().mean(0), p, atol=0.01, rtol=0)
+        torch.testing.assert_close(log_prob, (weights.detach().round() * scores.log_softmax(-1)).sum(-1))
+    weights, log_prob = choose(many, "sampled", noise)
+    assert not weights.requires_grad
+    (estimate,) = torch.autograd.grad((log_prob * (weights @ value)).mean(), scores)
+    torch.testing.assert_close(estimate, exact, atol=0.02, rtol=0)
+    (through,) = torch.autograd.grad((choose(many, "straight-through", noise)[0] @ value).mean(), scores)
+    torch.testing.assert_close(through, exact)  # exact here, where the value is linear in the weights
+
+
+def test_soft_and_argmax_need_no_noise():
+    scores = numbers(4, 5)
+    weights, log_prob = choose(scores, "soft")
+    assert torch.equal(weights, scores.softmax(-1)) and not log_prob.any()
+    weights, log_prob = choose(scores, "argmax")
+    assert torch.equal(weights.argmax(-1), scores.argmax(-1)) and torch.equal(weights.sum(-1), torch.ones(4, dtype=D))
+    torch.testing.assert_close(log_prob, scores.log_softmax(-1).amax(-1))
+    with pytest.raises(ValueError, match="draws a slot"):
+        choose(scores, "sampled")
