@@ -1,6 +1,6 @@
 """Access to a set of slots: score every slot against a query, then read the mean of all, weighted by the scores, or one of them.
 
-In a soft read every slot takes part, so the gradient is exact and needs no estimator; `choose` has the hard ways beside it. Pure functions; the axes are `n` slots,
+In a soft read every slot takes part, so the gradient is exact and needs no estimator; `choose` has the hard ways beside it. Pure functions; axes: `n` slots,
 `k` units of the score and `d` values in a slot. Leading axes `*r` read the same slots again.
 """
 

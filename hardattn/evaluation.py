@@ -1,7 +1,7 @@
 """The one evaluation harness: any agent on any task, one number per example, then intervals and paired comparisons.
 
-Everything follows from one long table: its rows are (study, seed, how, example, metric, value), held as one `Scores` for every
-(study, seed, how, metric) with the values of all examples in the task's order. What is said about an agent is computed from the table alone.
+Everything follows from one long table: its rows are (study, seed, part, how, example, metric, value), held as one `Scores` for every
+(study, seed, part, how, metric) with the values of all examples in the task's order. What is said about an agent is computed from the table alone.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +34,13 @@ class Scores:
     """[examples]."""
     group: int = 1
     """Consecutive examples that show the same source image: they count as one when uncertainty is asked for."""
+    part: str = ""
+    """Of a test set that has parts."""
+
+    @property
+    def name(self) -> str:
+        """As the scripts' JSON names it: the part, or the way of answering; both, where the way is not the usual one."""
+        return ", ".join(x for x in (self.part, self.how) if x)
 
 
 class Estimate(NamedTuple):
@@ -59,9 +66,20 @@ class Answered(NamedTuple):
 
     scores: dict[str, np.ndarray]
     """One value per example under each metric's name; "values-sensed" counts what the sensor delivered."""
-    target: np.ndarray
+    target: np.ndarray | None
+    """None where it is a sequence; those of different batches may differ in length."""
     trace: Trace
     """Of the first batch only."""
+
+
+def metric_of(task: Any) -> str:
+    """What training reports and makes small in validation (see `hardattn.contract.Task`)."""
+    return getattr(task, "metric", "error")
+
+
+def unit_of(metric: str) -> str:
+    """What to write behind a number."""
+    return f" {metric}" if metric == "bits" else " %"
 
 
 @torch.inference_mode()
@@ -77,10 +95,13 @@ def answer_all(agent: Agent, task: Task, split: str, how: str, *, seed: int = 0,
             found["values-sensed"] = answer.trace.sensed
         for metric, values in found.items():
             scores.setdefault(metric, []).append(values.double().cpu().numpy())
-        targets.append(batch.target.cpu().numpy())
+        if batch.target.ndim == 1:
+            targets.append(batch.target.cpu().numpy())
     if first is None:
         raise ValueError(f"the split {split!r} has no examples")
-    return Answered({metric: np.concatenate(x) for metric, x in scores.items()}, np.concatenate(targets), first)
+    return Answered(
+        {metric: np.concatenate(x) for metric, x in scores.items()}, np.concatenate(targets) if targets else None, first
+    )
 
 
 def evaluate(
@@ -94,18 +115,29 @@ def evaluate(
     noise: int = 0,
     batch_size: int = 1000,
 ) -> Iterator[Scores]:
-    """The long table of one agent, every way of answering on the same examples. Classes get metrics of their own, "error/3".
+    """The long table of one agent, every way of answering on the same examples.
+
+    The parts of a test set follow one another; the usual way of answering, the first in `hows`, then goes without its name. Without parts,
+    classes get metrics of their own, "error/3".
 
     `study` and `seed` say whose table it is: `seed` is that of the training. `noise` is that of the answers; it is the same for all models
     unless asked for, so that a model answers today as it did at the end of its training.
     """
-    for how in hows:
+    parts = getattr(task, "parts", ()) if split == "test" else ()
+    hows, group = list(hows), getattr(task, "views", 1)
+    for part in parts:
+        for how in hows:
+            answered = answer_all(agent, task, part, how, seed=noise, batch_size=batch_size)
+            for metric, values in answered.scores.items():
+                yield Scores(study, seed, "" if how == hows[0] else how, metric, values, group, part)
+    for how in () if parts else hows:
         answered = answer_all(agent, task, split, how, seed=noise, batch_size=batch_size)
         for metric, values in answered.scores.items():
-            yield Scores(study, seed, how, metric, values, getattr(task, "views", 1))
-        for label in np.unique(answered.target):
-            chosen = answered.target == label
-            yield Scores(study, seed, how, f"error/{label}", answered.scores["error"][chosen], getattr(task, "views", 1))
+            yield Scores(study, seed, how, metric, values, group)
+        if answered.target is not None and hasattr(task.spec, "classes"):
+            for label in np.unique(answered.target):
+                chosen = answered.target == label
+                yield Scores(study, seed, how, f"error/{label}", answered.scores["error"][chosen], group)
 
 
 def interval(values: np.ndarray, *, group: int = 1, confidence: float = 0.95, resamples: int = 2000) -> Estimate:
@@ -163,7 +195,7 @@ def rows(table: Iterable[Scores]) -> list[Row]:
     found: list[Row] = []
     for scores in table:
         estimate = interval(scores.values, group=scores.group)
-        found.append({"name": scores.how, "metric": scores.metric, **estimate._asdict()})  # type: ignore[typeddict-item]
+        found.append({"name": scores.name, "metric": scores.metric, **estimate._asdict()})  # type: ignore[typeddict-item]
     return found
 
 

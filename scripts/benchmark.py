@@ -154,7 +154,6 @@ def _scenes_against_step(options: Options) -> tuple[Callable[[], Any], Callable[
     from envs.digits import Digits
 
     task, step = Digits(STUDIES["ram-cluttered-100"].task, options.data_dir), _training_step("ram-cluttered-100")
-    task.images("train")
     number = itertools.count()
     return lambda: task.scenes("train", torch.arange(128) + 128 * next(number)), step
 

@@ -1,6 +1,7 @@
 """Compare attentions on one task: `python scripts/compare.py [STUDY_OR_RUN_OR_WEIGHTS ...]`. Without a name: the shipped models of the digits."""
 
 import csv
+import dataclasses
 import io
 import os
 import re
@@ -11,26 +12,32 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from hardattn import figures
+from hardattn.contract import Answer, Trace
 from hardattn.cost import Cost, cost
 from hardattn.evaluation import (
     Estimate,
     Row,
+    answer_all,
     control_of,
-    evaluate,
     first_scenes,
     interval,
     interval_over_seeds,
+    metric_of,
     paired_p,
+    unit_of,
 )
 from hardattn.runs import Run, write_whole
 from scripts.cli import main, tune_for_cpu, writable, write_rows
 from scripts.studies import CONTENDERS, STUDIES, Trained, load_trained
 
+LOOKING = ("glimpses", "side", "scales", "pool", "reach")
+"""Settings of a task that say how one looks, not what is asked."""
 TIMED = 100
 """Questions in the batch that is timed."""
 
@@ -74,7 +81,7 @@ class Entry(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """One way of answering of one study: every seed's error for every example."""
+    """One way of answering of one study: every seed's error (or what else the task measures) for every example."""
 
     name: str
     errors: list[np.ndarray]
@@ -157,14 +164,16 @@ def check_one_task(models: Sequence[Trained]) -> None:
     """
     first = models[0]
     for other in models[1:]:
-        for field in ("source", "height", "width", "pieces", "positions"):
+        if type(other.study.task) is not type(first.study.task):
+            raise ValueError(f"a comparison needs one task: found those of {first.name} and of {other.name}")
+        for field in (f.name for f in dataclasses.fields(first.study.task) if f.name not in LOOKING):
             one, two = (getattr(x.study.task, field) for x in (first, other))
             if one != two:
                 raise ValueError(f"a comparison needs one task: {field} is {one} for {first.name} and {two} for {other.name}")
 
 
-def gather(models: Sequence[Trained], options: Options) -> tuple[list[Answers], np.ndarray]:
-    """Ask every model everything, in its usual way, the first hard one also at random; and measure what an answer costs. Returns also the targets."""
+def gather(models: Sequence[Trained], options: Options) -> list[Answers]:
+    """Ask every model everything, in its usual way, the first hard one also at random; and measure what an answer costs."""
     found: dict[str, Answers] = {}
     hard = next((model.name for model in models if control_of(model.agent.hows) == "random"), None)
     for model in models:
@@ -173,21 +182,30 @@ def gather(models: Sequence[Trained], options: Options) -> tuple[list[Answers], 
         hows = (*hows, control) if control == "uniform" or (control and model.name == hard) else hows
         names = {usual: model.name, "averaged": f"{model.name}, 8 averaged", control: f"{model.name}, {control}"}
         question = first_scenes(model.task, options.split, TIMED).question
-        table = evaluate(model.agent, model.task, options.split, hows, study=model.name, seed=model.seed)
-        for scores in (scores for scores in table if scores.metric == "error"):
-            name = names[scores.how]
+        for how in hows:
+            name = names[how]
+            errors = answer_all(model.agent, model.task, options.split, how).scores[metric_of(model.task)]
             if name in found:
-                found[name].errors.append(scores.values)
+                found[name].errors.append(errors)
             else:
-                found[name] = Answers(name, [scores.values], scores.group, cost(model.agent, question, scores.how))
-    targets = np.concatenate([batch.target.numpy() for batch in models[0].task.batches(options.split, batch_size=1000)])
-    return list(found.values()), targets
+                group = getattr(model.task, "views", 1)
+                found[name] = Answers(name, [errors], group, cost(model.agent, question, how))
+    return list(found.values())
 
 
-def entries(answers: Sequence[Answers], targets: np.ndarray) -> list[Entry]:
-    """The rows, and that of chance: the commonest class, whatever the image."""
-    commonest = np.bincount(targets).argmax()
-    chance = Answers("chance", [100.0 * (targets != commonest)], answers[0].group, None)
+def by_chance(task: Any, split: str) -> np.ndarray:
+    """What knowing nothing gives for every example: the commonest class, whatever the question; of a sequence, even odds for every bit."""
+    batches = list(task.batches(split, batch_size=1000))
+    if batches[0].target.ndim == 1:
+        targets = np.concatenate([batch.target.numpy() for batch in batches])
+        return 100.0 * (targets != np.bincount(targets).argmax())
+    even = (task.score(Answer(torch.zeros_like(batch.target), Trace()), batch)[metric_of(task)] for batch in batches)
+    return torch.cat(list(even)).numpy()
+
+
+def entries(answers: Sequence[Answers], by_chance: np.ndarray) -> list[Entry]:
+    """The rows, and that of chance."""
+    chance = Answers("chance", [by_chance], answers[0].group, None)
     rows = []
     first = np.mean(answers[0].errors, axis=0)
     for answer in (*answers, chance):
@@ -217,7 +235,12 @@ COLUMNS = (
 )
 
 
-def cells(entry: Entry, image_size: int) -> tuple[str, ...]:
+def columns(metric: str) -> tuple[str, ...]:
+    """COLUMNS of a task that measures something else than an error."""
+    return tuple(metric if name == "error %" and metric != "error" else name for name in COLUMNS)
+
+
+def cells(entry: Entry, image_size: int | None) -> tuple[str, ...]:
     """A row as text, in the order of COLUMNS."""
     p = "" if entry.p is None else f"{entry.p:.4f}"
     known = (entry.name, str(entry.seeds), f"{entry.error.value:.2f}", f"{entry.error.low:.2f} to {entry.error.high:.2f}", p)
@@ -227,7 +250,7 @@ def cells(entry: Entry, image_size: int) -> tuple[str, ...]:
     return (
         *known,
         f"{c.sensed:,.0f}",
-        f"{c.sensed / image_size:.2f}",
+        f"{c.sensed / image_size:.2f}" if image_size else "",
         f"{c.scores:,.0f}",
         f"{c.reads:,.0f}",
         f"{c.flops / 1e6:.2f}",
@@ -236,26 +259,26 @@ def cells(entry: Entry, image_size: int) -> tuple[str, ...]:
     )
 
 
-def markdown(rows: Sequence[Entry], image_size: int) -> str:
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(cells(row, image_size) for row in rows)]
+def markdown(rows: Sequence[Entry], image_size: int | None, metric: str = "error") -> str:
+    lines = [columns(metric), tuple("---" for _ in COLUMNS), *(cells(row, image_size) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def as_csv(rows: Sequence[Entry]) -> str:
+def as_csv(rows: Sequence[Entry], metric: str = "error") -> str:
     """Numbers as they are, without signs for thousands."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["name", "seeds", "error", "low", "high", "p", *Cost._fields])
+    writer.writerow(["name", "seeds", metric, "low", "high", "p", *Cost._fields])
     for row in rows:
         writer.writerow([row.name, row.seeds, *row.error, row.p, *(row.cost or [None] * len(Cost._fields))])
     return text.getvalue()
 
 
-def as_rows(rows: Sequence[Entry]) -> list[Row]:
+def as_rows(rows: Sequence[Entry], metric: str = "error") -> list[Row]:
     """The JSON of all scripts."""
     found: list[Row] = []
     for row in rows:
-        found.append({"name": row.name, "metric": "error", **row.error._asdict()})  # type: ignore[typeddict-item]
+        found.append({"name": row.name, "metric": metric, **row.error._asdict()})  # type: ignore[typeddict-item]
         numbers = {} if row.cost is None else row.cost._asdict()
         numbers |= {} if row.p is None else {"p": row.p}
         found += [
@@ -264,21 +287,26 @@ def as_rows(rows: Sequence[Entry]) -> list[Row]:
     return found
 
 
-def draw(rows: Sequence[Entry], models: Sequence[Trained], image_size: int, task: str) -> dict[str, Any]:
-    """Error against what was sensed and against arithmetic, and the learning curves where the runs are there."""
-    measured = [row for row in rows if row.cost is not None]
+def draw(rows: Sequence[Entry], models: Sequence[Trained], task: str) -> dict[str, Any]:
+    """Error against what was sensed (of an image) and against arithmetic, and the learning curves where the runs are there."""
+    measured = [(row, row.cost) for row in rows if row.cost is not None]
+    metric, image_size = metric_of(models[0].task), getattr(models[0].task.spec, "image_size", None)
+    label = f"{metric} (%)" if unit_of(metric) == " %" else metric
     still = {
-        "error-by-values-sensed": figures.scatter(
-            [figures.Dot(row.name, 100 * row.cost.sensed / image_size, *row.error) for row in measured if row.cost],
-            title=f"What is lost by looking at less: {task}",
-            xlabel="values sensed (% of the image)",
-        ),
         "error-by-flops": figures.scatter(
-            [figures.Dot(row.name, row.cost.flops / 1e6, *row.error) for row in measured if row.cost],
+            [figures.Dot(row.name, cost.flops / 1e6, *row.error) for row, cost in measured],
             title=f"What is lost by computing less: {task}",
-            xlabel="million floating-point operations per image",
+            xlabel=f"million floating-point operations per {'image' if image_size else 'question'}",
+            ylabel=label,
         ),
     }
+    if image_size:
+        still["error-by-values-sensed"] = figures.scatter(
+            [figures.Dot(row.name, 100 * cost.sensed / image_size, *row.error) for row, cost in measured],
+            title=f"What is lost by looking at less: {task}",
+            xlabel="values sensed (% of the image)",
+            ylabel=label,
+        )
     curves = {}
     for model in models:
         if model.folder is not None:
@@ -289,7 +317,7 @@ def draw(rows: Sequence[Entry], models: Sequence[Trained], image_size: int, task
                 curves[name] = figures.Curve([row["step"] for row in points], [row[key] for row in points])
     if curves:
         still["learning-curves"] = figures.learning_curves(
-            curves, title=f"Validation error in training: {task}", ylabel="validation error (%)", log=True
+            curves, title=f"Validation in training: {task}", ylabel=f"validation {label}", log=True
         )
     return still
 
@@ -303,7 +331,7 @@ def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: 
     with SummaryWriter(str(folder)) as writer:
         tags = []
         for model in models:
-            tag = f"validation error/{model.name}-{model.seed}"
+            tag = f"validation {metric_of(model.task)}/{model.name}-{model.seed}"
             points = Run.open(model.folder).metrics() if model.folder is not None else []
             for row in points:
                 if (key := f"validation/{model.agent.hows[0]}") in row:
@@ -314,7 +342,7 @@ def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: 
                     figures.add_figure(writer, f"attention/{model.name}/{name}", picture, 0)
         if tags:
             exact = [f"^{re.escape(tag)}$" for tag in tags]  # the tags of a chart are regular expressions
-            writer.add_custom_scalars({"comparison": {"validation error (%)": ["Multiline", exact]}})
+            writer.add_custom_scalars({"comparison": {"validation": ["Multiline", exact]}})
         for name, picture in still.items():
             figures.add_figure(writer, f"comparison/{name}", picture, 0)
         writer.add_text("comparison/table", text)
@@ -336,12 +364,13 @@ def run_command() -> int:
     check_distinct(models)
     check_one_task(models)
     folder = writable(options.out)
-    spec = models[0].task.spec
-    rows = entries(*gather(models, options))
+    first = models[0].task
+    metric, image_size = metric_of(first), getattr(first.spec, "image_size", None)
+    rows = entries(gather(models, options), by_chance(first, options.split))
     task = _task_name(models[0])
-    table, still = markdown(rows, spec.image_size), draw(rows, models, spec.image_size, task)
+    table, still = markdown(rows, image_size, metric), draw(rows, models, task)
     write_whole(folder / "comparison.md", table.encode())
-    write_whole(folder / "comparison.csv", as_csv(rows).encode())
+    write_whole(folder / "comparison.csv", as_csv(rows, metric).encode())
     for name, picture in still.items():
         figures.save_png(folder / f"{name}.png", picture)
     if "learning-curves" not in still:  # those of an earlier comparison
@@ -350,17 +379,17 @@ def run_command() -> int:
         old.unlink()
     board(folder / "board", models, still, table)
     if options.json is not None:
-        write_rows(as_rows(rows), options.json)
+        write_rows(as_rows(rows, metric), options.json)
     console = Console(
         stderr=options.json == "-", width=None if sys.stdout.isatty() else max(140, int(os.environ.get("COLUMNS", 140)))
     )
     shown = Table(
-        *COLUMNS,
+        *columns(metric),
         title=f"{task}, {options.split} set",
-        caption="sensed: values that reach the network. scores: places weighed. reads: values that went into what was read. All per image",
+        caption="sensed: values that reach the network. scores: places weighed. reads: values that went into what was read. All per question",
     )
     for row in rows:
-        shown.add_row(*cells(row, spec.image_size))
+        shown.add_row(*cells(row, image_size))
     console.print(shown)
     for path in sorted(folder.glob("*.*")):
         console.print(str(path), highlight=False)

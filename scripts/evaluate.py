@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hardattn.evaluation import Scores, evaluate, interval, paired_p, rows
+from hardattn.evaluation import Scores, evaluate, interval, metric_of, paired_p, rows, unit_of
 from scripts.cli import main, write_rows
-from scripts.studies import load_trained
+from scripts.studies import Trained, load_trained
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Options:
     """Ask a trained model every question of a split, in every way it can answer.
 
     For a glimpse agent: mean (the policy's mean gaze), sampled (one draw), averaged (the mean belief of 8 draws), and the controls random,
-    centre and raster, in which the same model is made to look elsewhere.
+    centre and raster, in which the same model is made to look elsewhere. A test set that has parts (lengths, kinds of question) is reported
+    part by part.
     """
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -61,39 +62,51 @@ def run_command() -> int:
         write_rows(rows(table), options.json)
     if options.json != "-":
         console = Console()
-        console.print(_summary(table, trained.name, options.split, trained.task.spec.image_size))
-        console.print(_classes(table))
+        if table[0].part:
+            console.print(_parts(table, trained))
+        else:
+            console.print(_summary(table, trained, options.split))
+        if hasattr(trained.task.spec, "classes"):
+            console.print(_classes(table))
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
     return 0
 
 
-def _summary(table: list[Scores], name: str, split: str, image_size: int) -> Table:
-    by = _by_how(table)
+def _summary(table: list[Scores], trained: Trained, split: str) -> Table:
+    by, metric = _by(table, "how"), metric_of(trained.task)
     usual = next(iter(by))
-    columns = ("gaze", "error", "95 % interval", f"p ({usual})", "sensed", "of the image")
+    image_size = getattr(trained.task.spec, "image_size", None)
+    seen = ("sensed", "of the image") if image_size and "values-sensed" in by[usual] else ()
     shown = Table(
-        *columns,
-        title=f"{name}: {split} set",
-        caption=f"p: of a permutation test against {usual}. sensed: values, per question",
+        *("how", metric, "95 % interval", f"p ({usual})", *seen),
+        title=f"{trained.name}: {split} set",
+        caption=f"p: of a permutation test against {usual}{'. sensed: values, per question' if seen else ''}",
     )
     for how, metrics in by.items():
-        scores = metrics["error"]
+        scores = metrics[metric]
         estimate = interval(scores.values, group=scores.group)
-        sensed = metrics["values-sensed"].values.mean()
-        p = "" if how == usual else f"{paired_p(by[usual]['error'].values, scores.values, group=scores.group):.4f}"
-        shown.add_row(
-            how,
-            f"{estimate.value:.2f} %",
-            f"{estimate.low:.2f} to {estimate.high:.2f}",
-            p,
-            f"{sensed:,.0f}",
-            f"{100 * sensed / image_size:.0f} %",
-        )
+        p = "" if how == usual else f"{paired_p(by[usual][metric].values, scores.values, group=scores.group):.4f}"
+        cells = [f"{estimate.value:.2f}{unit_of(metric)}", f"{estimate.low:.2f} to {estimate.high:.2f}", p]
+        if seen:
+            sensed = metrics["values-sensed"].values.mean()
+            cells += [f"{sensed:,.0f}", f"{100 * sensed / image_size:.0f} %"]
+        shown.add_row(how, *cells)
+    return shown
+
+
+def _parts(table: list[Scores], trained: Trained) -> Table:
+    """Every metric of every part."""
+    by = _by(table, "name")
+    metrics = list(dict.fromkeys(scores.metric for scores in table))
+    shown = Table("", *metrics, title=f"{trained.name}: test set")
+    for name, found in by.items():
+        estimates = (interval(found[m].values, group=found[m].group) if m in found else None for m in metrics)
+        shown.add_row(name, *(f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})" if e else "" for e in estimates))
     return shown
 
 
 def _classes(table: list[Scores]) -> Table:
-    by = _by_how(table)
+    by = _by(table, "how")
     labels = [metric for metric in next(iter(by.values())) if metric.startswith("error/")]
     shown = Table("class", *by, title="error of every class in percent")
     for label in labels:
@@ -101,10 +114,10 @@ def _classes(table: list[Scores]) -> Table:
     return shown
 
 
-def _by_how(table: list[Scores]) -> dict[str, dict[str, Scores]]:
+def _by(table: list[Scores], field: str) -> dict[str, dict[str, Scores]]:
     by: dict[str, dict[str, Scores]] = defaultdict(dict)
     for scores in table:
-        by[scores.how][scores.metric] = scores
+        by[getattr(scores, field)][scores.metric] = scores
     return by
 
 

@@ -40,12 +40,12 @@ class Ticker:
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, step: int, rate: float, error: float) -> None:
-        """`step` steps are done, at `rate` images per second."""
+    def update(self, step: int, rate: float, result: str) -> None:
+        """`step` steps are done, at `rate` examples per second, with this result."""
         now = time.monotonic()
         # Over the whole session, not the last moment: evaluations take their share of what is left, too.
         left = timedelta(seconds=round((now - self._began) / max(1, step - self._start) * (self._steps - step)))
-        rest = f"{rate:,.0f} images/s  error {error:.1f} %  {left} left"
+        rest = f"{rate:,.0f} examples/s  {result}  {left} left"
         self._bar.update(self._line, completed=step, rest=rest)
         if not self._console.is_terminal and now - self._last >= PAUSE:
             self._last = now

@@ -133,6 +133,7 @@ def train(name: str, options: Options) -> int:
     import torch
     from lightning_fabric import Fabric
 
+    from hardattn.evaluation import metric_of, unit_of
     from hardattn.learner import Learner
     from hardattn.parallel import global_mean, world
     from hardattn.runs import Run, load_into, save_weights
@@ -141,11 +142,13 @@ def train(name: str, options: Options) -> int:
 
     study = options.study
     task = study.task.build(options.data_dir)
-    task.images("train")  # a missing file is found before anything is written
     fabric = _fabric(Fabric, options)
+    # Before anything is written, so that a missing file is found in time.
     first_batch = next(iter(task.batches("train", batch_size=study.fit.batch_size, seed=options.seed)))
     torch.manual_seed(options.seed)
     agent = study.agent.build(task.spec)
+    metric = metric_of(task)
+    unit = unit_of(metric)
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     leader = world()[0] == 0
 
@@ -165,7 +168,7 @@ def train(name: str, options: Options) -> int:
         if start >= study.fit.steps:
             if leader and not (stored.folder / "test.json").exists():  # it was stopped in its last moment
                 _conclude(stored, options)
-            done = f"{start:,} steps, validation error {best:.2f} %"
+            done = f"{start:,} steps, validation {metric} {best:.2f}{unit}"
             _tell(leader, f"{stored.folder} is finished: {done}. For more, start a new run")
             return 0
         if leader:
@@ -181,7 +184,7 @@ def train(name: str, options: Options) -> int:
     def log(step: int, numbers: dict[str, float]) -> None:
         if run is not None:
             run.log(step, numbers)
-        ticker.update(step, numbers["speed/examples"], numbers["error"])
+        ticker.update(step, numbers["speed/examples"], f"{metric} {numbers[metric]:.1f}{unit}")
 
     def look(step: int) -> None:
         nonlocal best
@@ -190,20 +193,20 @@ def train(name: str, options: Options) -> int:
             from hardattn.evaluation import CONTROLS, answer_all, control_of
 
             control = control_of(agent.hows)
-            errors = {
-                how: float(answer_all(agent, task, "validation", how).scores["error"].mean())
+            found = {
+                how: float(answer_all(agent, task, "validation", how).scores[metric].mean())
                 for how in (agent.hows[0], *([control] if control else []))
             }
-            usual = errors[agent.hows[0]]
+            usual = found[agent.hows[0]]
             news = ", the best so far" if usual < best else ""
             if usual < best:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
-            run.log(step, {f"validation/{how}": value for how, value in errors.items()} | variance)
+            run.log(step, {f"validation/{how}": value for how, value in found.items()} | variance)
             if study.fit.pictures:
                 draw(run, agent, task, step, final=step == study.fit.steps)
-            beside = f" ({CONTROLS[control]}: {errors[control]:.2f} %)" if control else ""
-            ticker.say(f"step {step:,}: validation error {usual:.2f} %{news}{beside}")
+            beside = f" ({CONTROLS[control]}: {found[control]:.2f}{unit})" if control else ""
+            ticker.say(f"step {step:,}: validation {metric} {usual:.2f}{unit}{news}{beside}")
         fabric.barrier()
 
     def save(step: int) -> None:
@@ -287,7 +290,7 @@ def _unusual(options: Options, name: str) -> tuple[str, ...]:
 
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
-    from hardattn.evaluation import evaluate, rows
+    from hardattn.evaluation import evaluate, metric_of, rows, unit_of
 
     _tell(True, "scoring the test set ...")
     trained = load_trained(run.folder, options.data_dir)
@@ -297,15 +300,17 @@ def _conclude(run: Any, options: Options) -> None:
         write_rows(found, str(run.folder / "test.json"))
     except ValueError as problem:  # no fault of the request: --resume scores again
         raise OSError(str(problem)) from None
-    shown = Table("gaze", "error", "95 % interval", title=f"{trained.name}: test set")
+    metric = metric_of(trained.task)
+    shown = Table("", metric, "95 % interval", title=f"{trained.name}: test set")
     for row in found:
-        if row["metric"] == "error":
-            shown.add_row(row["name"], f"{row['value']:.2f} %", f"{row['low']:.2f} to {row['high']:.2f}")
+        if row["metric"] == metric:
+            unit = unit_of(metric)
+            shown.add_row(row["name"], f"{row['value']:.2f}{unit}", f"{row['low']:.2f} to {row['high']:.2f}")
     console.print(shown)
     model = shlex.join([str(run.folder), *_unusual(options, "data_dir")])
     _tell(
         True,
-        "The weights are those with the lowest validation error.\n"
+        f"The weights are those with the least {metric} in validation.\n"
         f"Look:   tensorboard --logdir {shlex.quote(str(run.folder))}\n"
         f"Again:  python scripts/evaluate.py {model}\n"
         f"Draw:   python scripts/visualize.py {model}",

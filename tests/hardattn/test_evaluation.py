@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardattn.contract import Answer, Batch, Trace
+from hardattn.contract import Answer, Batch, GlimpseSpec, Trace
 from hardattn.evaluation import (
     Scores,
     answer_all,
@@ -32,7 +32,7 @@ class Echo:
 class Counting:
     """Ten questions whose answer is the question."""
 
-    spec = None
+    spec = GlimpseSpec(1, 1, 1, classes=3, scales=1, side=1, glimpses=1)
     views = 2
 
     def batches(self, split, *, batch_size, seed=0, start=0):
@@ -65,6 +65,28 @@ def test_the_table_has_every_way_of_answering_and_every_class():
     assert len(found["right", "error/0"].values) == 4
     assert len(found["right", "error/2"].values) == 3
     assert {(s.study, s.seed) for s in table} == {("echo", 3)}
+
+
+class Parted(Counting):
+    """The even and the odd numbers, judged by another metric."""
+
+    metric = "bits"
+    parts = ("even", "odd")
+
+    def batches(self, split, *, batch_size, seed=0, start=0):
+        everything = torch.arange(10) % 3
+        yield Batch(chosen := everything[("even", "odd").index(split) :: 2], chosen)
+
+    def score(self, answer, batch):
+        return {"bits": (answer.output.argmax(-1) != batch.target).float()}
+
+
+def test_the_parts_of_a_test_set_have_rows_of_their_own():
+    """The usual way goes without its name, and there are no classes."""
+    found = rows(evaluate(Echo(), Parted(), "test", ("wrong", "right")))
+    bits = {row["name"]: row["value"] for row in found if row["metric"] == "bits"}
+    assert bits == {"even": 1.0, "even, right": 0.0, "odd": 1.0, "odd, right": 0.0}
+    assert {row["metric"] for row in found} == {"bits", "values-sensed"}
 
 
 def test_the_training_seed_is_a_label_and_not_the_noise_of_the_answers():

@@ -178,7 +178,7 @@ def test_random_gaze_is_that_of_the_first_model_that_has_a_gaze(home):
         load_trained(home / "runs" / f"{name}-0", Path("nowhere")) for name in ("fc-64-digits", "soft-digits", "ram-digits")
     ]
     models += [SimpleNamespace(**vars(models[-1]) | {"seed": 1}), SimpleNamespace(**vars(models[-1]) | {"name": "later"})]
-    answers, targets = compare.gather(models, compare.Options())
+    answers = compare.gather(models, compare.Options())
     expected = [
         "fc-64-digits",
         "soft-digits",
@@ -189,7 +189,8 @@ def test_random_gaze_is_that_of_the_first_model_that_has_a_gaze(home):
     ]
     assert [answer.name for answer in answers] == [*expected, "later", "later, 8 averaged"]
     assert [len(answer.errors) for answer in answers] == [1, 1, 1, 2, 2, 2, 1, 1]
-    assert all(error.shape == targets.shape for answer in answers for error in answer.errors)
+    chance = compare.by_chance(models[0].task, "test")
+    assert all(error.shape == chance.shape for answer in answers for error in answer.errors)
 
 
 def test_one_model_is_enough_and_may_be_a_file(home, tmp_path):
@@ -280,7 +281,7 @@ ANSWERS = [Answers("hard", [wrong(0, 1)], 2, COST), Answers("soft", [wrong(0), w
 
 
 def test_entries_by_hand():
-    hard, soft, chance = compare.entries(ANSWERS, TARGETS)
+    hard, soft, chance = compare.entries(ANSWERS, 100.0 * (TARGETS != 1))
     assert (hard.name, hard.seeds, hard.p, hard.cost) == ("hard", 1, None, COST)
     assert hard.error == interval(wrong(0, 1), group=2) and hard.error.value == 25
     assert (soft.name, soft.seeds) == ("soft", 2) and soft.error == interval_over_seeds([12.5, 37.5])

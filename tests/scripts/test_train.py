@@ -88,7 +88,7 @@ def test_a_log_file_gets_plain_lines(tmp_path):
     assert "\x1b" not in ended.err and "\r" not in ended.err
     lines = ended.err.splitlines()
     assert lines[1] == "run folder: runs/ram-digits-0"
-    assert any(re.fullmatch(r"step 10 of 40: [\d,]+ images/s  error [\d.]+ %  \d:\d\d:\d\d left", line) for line in lines)
+    assert any(re.fullmatch(r"step 10 of 40: [\d,]+ examples/s  error [\d.]+ %  \d:\d\d:\d\d left", line) for line in lines)
     for step in (20, 40):
         assert len([line for line in lines if line.startswith(f"step {step}: validation error ")]) == 1
     hows = [line.split()[1] for line in lines if line.startswith("│")]
@@ -110,7 +110,7 @@ def test_a_terminal_gets_one_line_that_moves(tmp_path):
     os.close(main)
     assert running.end().code == 0
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen.decode())
-    assert re.search(r"40/40 [\d,]+ images/s  error [\d.]+ %  0:00:00 left", text), text
+    assert re.search(r"40/40 [\d,]+ examples/s  error [\d.]+ %  0:00:00 left", text), text
     assert "step 10 of 40" not in text
     assert all(len(line.split("\r")[-1]) <= 90 for line in text.split("\n")), text
 
