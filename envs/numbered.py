@@ -1,13 +1,13 @@
 """Tasks whose scenes have numbers: whoever can draw scene k of a split has batches of them, in order, for any number of processes."""
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hardattn.contract import Answer, Batch, GlimpseSpec
+from hardattn.contract import Answer, Batch
 from hardattn.parallel import rank_slice
 
 
@@ -15,7 +15,7 @@ from hardattn.parallel import rank_slice
 class Scenes(Protocol):
     """A task whose scenes can be drawn by number, such as `envs.digits.Digits`."""
 
-    spec: GlimpseSpec
+    spec: Any
 
     def size(self, split: str) -> int: ...
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -49,6 +49,10 @@ class Trace(NamedTuple):
     """[b, t, *heads, places]: how much of every place each read took."""
     writes: Tensor | None = None
     """[b, t, *heads, places]: how much of every place each write changed."""
+    moves: Tensor | None = None
+    """[b, t, a]: what was done in a game, as the agent's policy has it."""
+    rewards: Tensor | None = None
+    """[b, t]: of every move."""
     sensed: Tensor | None = None
     """[b]: how many values the sensor delivered."""
     scores: Tensor | None = None
@@ -106,6 +110,45 @@ class StorySpec:
     """A memory's size: so many of a story's last sentences are kept."""
     words: int
     """Of the longest sentence or question."""
+
+
+@dataclass(frozen=True)
+class PlaySpec:
+    """The sizes an agent is built from that plays games."""
+
+    seen: int
+    """Values of an observation."""
+    choices: tuple[int, ...] = ()
+    """How many ways there are to choose from, for every choice of a move."""
+    gaze: bool = False
+    """Whether a move also says where to look next."""
+
+
+@runtime_checkable
+class Played(Protocol):
+    """The question of a game: one episode for every example, to be played from its beginning. Its reward is all that is known of the answer.
+
+    An action [b, a] is what `PlaySpec` says: the gaze (x, y) in [-1, 1] first, if there is one, then the number of every choice.
+    """
+
+    key: Int[Tensor, " b"]
+    """Names each example's private stream of noise (see `hardattn.noise`)."""
+    limit: int
+    """Steps of the longest episode."""
+
+    def reset(self) -> Any:
+        """The state at the beginning."""
+        ...
+
+    def observe(self, state: Any) -> Float[Tensor, "b o"]:
+        """What a player sees."""
+        ...
+
+    def step(
+        self, state: Any, action: Float[Tensor, "b a"]
+    ) -> tuple[Any, Float[Tensor, " b"], Bool[Tensor, " b"], Bool[Tensor, " b"]]:
+        """The next state, rewards, who has terminated, and who was truncated. What comes after an episode's end is nobody's concern."""
+        ...
 
 
 @runtime_checkable

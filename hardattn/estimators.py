@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hardattn.parallel import global_sum
@@ -80,6 +80,34 @@ def gaussian_entropy(std: float, dimensions: int) -> float:
 def returns_to_go(reward: Float[Tensor, "t *r b"]) -> Float[Tensor, "t *r b"]:
     """Entry i is the sum of the rewards from i on: what a move can still influence (Sutton et al. 1999, Theorem 1)."""
     return reward.flip(0).cumsum(0).flip(0)
+
+
+def generalised_advantage(
+    reward: Float[Tensor, "t *r b"],
+    value: Float[Tensor, "t+1 *r b"],
+    terminated: Bool[Tensor, "t *r b"],
+    over: Bool[Tensor, "t *r b"],
+    *,
+    discount: float = 1.0,
+    decay: float = 1.0,
+) -> Float[Tensor, "t *r b"]:
+    """What every move was worth beyond what was expected: sum_l (discount decay)^l delta_(t+l) within an episode, where
+    delta_t = r_t + discount V_(t+1) - V_t (Schulman et al. 2016, Equation 16).
+
+    Args:
+        reward: of every move.
+        value: expected of the state before every move, and of the last state; zeros give discounted returns.
+        terminated: where the episode ended by itself: nothing comes after, whatever is expected.
+        over: where it ended, by itself or by a limit of time; the limit says nothing of what would have come, so the value stands for it.
+        discount: of a reward per step.
+        decay: 1 sums the rewards (REINFORCE), 0 looks one step ahead.
+    """
+    delta = reward + discount * value[1:] * ~terminated - value[:-1]
+    advantage = torch.empty_like(delta)
+    after = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
+        advantage[t] = after = delta[t] + discount * decay * ~over[t] * after
+    return advantage
 
 
 def leave_one_out(returns: Float[Tensor, "t m b"]) -> Float[Tensor, "t m b"]:

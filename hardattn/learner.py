@@ -94,7 +94,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if hasattr(self.agent, "at"):
-            self.agent.at(step / self.steps)
+            self.agent.at(step / self.steps)  # type: ignore[operator]
         loss = self._module(self.fabric.to_device(batch))
         self._check("loss", loss.total, step)
         self._optimizer.zero_grad()

@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from envs.stories import spoken
 from hardattn import figures
-from hardattn.contract import Answer, Batch
-from hardattn.evaluation import Estimate, answer_all, first_scenes, interval
+from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec
+from hardattn.evaluation import Estimate, answer_all, first_scenes, interval, metric_of
 
 SCENES = 6
 """A fixed handful, always the first of the validation set, so that one sees the gaze change."""
+STORIES = 5
+"""Stories on a page."""
 HEAT_SCENES = 1000
 """Scenes behind a heat map."""
 
@@ -34,7 +37,14 @@ def looks_of(batch: Batch, answer: Answer) -> figures.Looks:
 def pictures(
     agent: Any, task: Any, *, split: str = "validation", how: str | None = None, title: str = "", moving: bool = True
 ) -> Drawn:
-    """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, nothing of a network without attention."""
+    """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, the hops of a reader, the heads of a machine with
+    a memory, nothing of a network without attention."""
+    if isinstance(task.spec, StorySpec):
+        return Drawn({"hops": _hops(agent, task, split, how, title)}, {})
+    if isinstance(task.spec, SequenceSpec):
+        return Drawn(_memories(agent, task, split, how, title), {})
+    if isinstance(task.spec, PlaySpec):
+        return Drawn({}, {})
     many = first_scenes(task, split, HEAT_SCENES)
     few = Batch(*(_first(part, _spread(many, task)) for part in many))
     answer = agent.answer(few.question, how)
@@ -63,6 +73,44 @@ def _glimpses(looks: figures.Looks, everywhere: figures.Looks, title: str, movin
     return Drawn(still, {"animation": figures.animate(looks)} if moving else {})
 
 
+def _hops(agent: Any, task: Any, split: str, how: str | None, title: str) -> Any:
+    """Which sentences were read, of a handful of questions from the whole split."""
+    index = torch.linspace(0, task.size(split) - 1, STORIES).round().long()
+    batch = task.scenes(split, index)
+    answer = agent.answer(batch.question, how)
+    assert answer.trace.weights is not None
+    words = task.spec.vocabulary
+    return figures.story_hops(
+        [[spoken(sentence, task.spec) for sentence in story if sentence.any()] for story in batch.question.sentences],
+        [f"{spoken(query, task.spec)}?" for query in batch.question.query],
+        answer.trace.weights,
+        given=[words[i] for i in answer.output.argmax(-1)],
+        right=[words[i] for i in batch.target],
+        supports=batch.notes,
+        title=title,
+    )
+
+
+def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) -> dict[str, Any]:
+    """One sequence of the longest in training and, of the test set, one of every part: also such as were never trained on."""
+    still = {}
+    for part in (split, *(task.parts if split == "test" else ())):
+        batch = first_scenes(task, part, 1)
+        answer = agent.answer(batch.question, how)
+        trace = answer.trace
+        if trace.weights is not None and trace.writes is not None:
+            still["memory" if part == split else f"memory-{part}"] = figures.memory_use(
+                batch.question.input[0],
+                batch.target[0],
+                answer.output[0].sigmoid(),
+                trace.weights[0],
+                trace.writes[0],
+                counts=batch.notes[0],
+                title=title if part == split else f"{title}: {part}",
+            )
+    return still
+
+
 def _spread(batch: Batch, task: Any) -> torch.Tensor:
     """The numbers of a handful of scenes with different source images: the frozen views of one image follow one another."""
     step = max(1, min(getattr(task, "views", 1), len(batch.target) // SCENES))
@@ -89,13 +137,13 @@ def draw(run: Any, agent: Any, task: Any, step: int, *, final: bool) -> None:
 
 
 def policies(agent: Any, task: Any, split: str) -> Any:
-    """Bars: the error of every way of looking."""
-    bars = []
+    """Bars: the error of every way of answering."""
+    bars, metric = [], metric_of(task)
     for how in agent.hows:
-        values = answer_all(agent, task, split, how).scores["error"]
+        values = answer_all(agent, task, split, how).scores[metric]
         estimate: Estimate = interval(values, group=getattr(task, "views", 1))
         bars.append(figures.Bar(how, *estimate))
-    return figures.error_bars(bars, title=f"error on the {split} set, by way of looking")
+    return figures.error_bars(bars, title=f"{metric} on the {split} set, by way of answering")
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

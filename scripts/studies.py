@@ -4,29 +4,57 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
 import torch
 import tyro
 
 from agents.draw import DrawConfig
+from agents.lstm import LSTMConfig
+from agents.memory_network import MemoryNetworkConfig
+from agents.ntm import NTMConfig
 from agents.plain import ConvNetConfig, FullyConnectedConfig
+from agents.player import PlayerConfig
 from agents.ram import RAMConfig
 from agents.soft_attention import SoftAttentionConfig
-from envs.digits import Digits, DigitsConfig
+from envs.algorithms import CopyConfig, NgramsConfig, RecallConfig, RepeatCopyConfig, SortConfig
+from envs.babi import BabiConfig
+from envs.catch import CatchConfig
+from envs.digits import DigitsConfig
+from envs.play import PlayCatchConfig
 from hardattn.checks import at_least_one
+from hardattn.contract import StorySpec
 from hardattn.learner import LearnerConfig
 from hardattn.runs import load_into, load_weights
 
-TASKS = {"digits": DigitsConfig}
+TASKS = {
+    "digits": DigitsConfig,
+    "babi": BabiConfig,
+    "copy": CopyConfig,
+    "repeat-copy": RepeatCopyConfig,
+    "recall": RecallConfig,
+    "ngrams": NgramsConfig,
+    "sort": SortConfig,
+    "catch": PlayCatchConfig,
+}
 AGENTS = {
     "ram": RAMConfig,
     "draw": DrawConfig,
     "soft-attention": SoftAttentionConfig,
     "fully-connected": FullyConnectedConfig,
     "conv-net": ConvNetConfig,
+    "memory-network": MemoryNetworkConfig,
+    "ntm": NTMConfig,
+    "lstm": LSTMConfig,
+    "player": PlayerConfig,
 }
-AgentConfig = RAMConfig | DrawConfig | SoftAttentionConfig | FullyConnectedConfig | ConvNetConfig
+# For the command line one of many, each with options of its own; for whoever has one, whatever it is.
+if TYPE_CHECKING:
+    TaskConfig: TypeAlias = Any
+    AgentConfig: TypeAlias = Any
+else:
+    TaskConfig = Union[tuple(TASKS.values())]  # noqa: UP007
+    AgentConfig = Union[tuple(AGENTS.values())]  # noqa: UP007
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ flat = tyro.conf.arg(name="")
 class Study:
     """What is to be learned, by whom, and how."""
 
-    task: Annotated[DigitsConfig, flat] = field(default_factory=DigitsConfig)
+    task: Annotated[TaskConfig, flat] = field(default_factory=DigitsConfig)
     agent: Annotated[AgentConfig, flat] = field(default_factory=RAMConfig)
     learner: Annotated[LearnerConfig, flat] = field(default_factory=LearnerConfig)
     fit: Annotated[FitConfig, flat] = field(default_factory=FitConfig)
@@ -151,6 +179,74 @@ for _where in ("digits", "translated-60", "cluttered-60", "cluttered-100"):
         STUDIES[f"{_who}-{_where}"] = dataclasses.replace(_published, agent=_agent, sentence=_what)
 
 
+_STORIES = Study(
+    task=BabiConfig(),
+    agent=MemoryNetworkConfig(linear_start=1 / 3),
+    learner=LearnerConfig(learning_rate=3e-3, schedule="cosine"),
+    fit=FitConfig(steps=12_000, batch_size=32, log_every=100, evaluate_every=1000, save_every=2000),
+    sentence="end-to-end memory network on bAbI, all 20 tasks at once, 1,000 questions each (Sukhbaatar et al. 2015, Table 1)",
+)
+STUDIES |= {
+    "memn2n-babi-1k": _STORIES,
+    "memn2n-babi-10k": dataclasses.replace(
+        _STORIES,
+        task=BabiConfig(size="10k"),
+        sentence="the same on 10,000 questions of each task (Table 3)",
+    ),
+    "memn2n-babi-1k-hard": dataclasses.replace(
+        _STORIES,
+        task=BabiConfig(tasks=(1, 2, 3, 6, 14, 16)),
+        agent=MemoryNetworkConfig(linear_start=0.2, soft_start=0.2, access="straight-through"),
+        sentence="hops that read one sentence each, on bAbI's tasks 1, 2, 3, 6, 14 and 16",
+    ),
+    "memn2n-stories": dataclasses.replace(
+        _STORIES,
+        task=BabiConfig(source="generated", tasks=(1, 2, 3, 6, 16)),
+        sentence="the same on stories made up here in the style of bAbI's tasks 1, 2, 3, 6 and 16; no download",
+    ),
+}
+
+_SEQUENCES = FitConfig(steps=20_000, batch_size=16, log_every=100, evaluate_every=1000, save_every=1000)
+_MACHINE = LearnerConfig(learning_rate=1e-3, clip=50.0)
+_ALGORITHMS: dict[str, tuple[Any, str]] = {
+    "copy": (CopyConfig(), "copying (Section 4.1)"),
+    "repeat-copy": (RepeatCopyConfig(), "copying several times (Section 4.2)"),
+    "recall": (RecallConfig(), "associative recall (Section 4.3)"),
+    "ngrams": (NgramsConfig(), "dynamic 6-grams (Section 4.4)"),
+    "sort": (SortConfig(), "priority sort (Section 4.5)"),
+}
+_CONTROLLERS: dict[str, tuple[AgentConfig, str]] = {
+    "ntm": (NTMConfig(), "Neural Turing Machine with an LSTM"),
+    "ntm-ff": (NTMConfig(controller="feed-forward"), "Neural Turing Machine with a feed-forward controller"),
+    "ntm-hard": (NTMConfig(access="straight-through"), "Neural Turing Machine whose heads read and write one row"),
+    "lstm": (LSTMConfig(), "LSTM, a control"),
+}
+for _what, (_task, _sentence) in _ALGORITHMS.items():
+    for _who, (_agent, _description) in _CONTROLLERS.items():
+        _told = f"{_description}: {_sentence} of Graves et al. 2014"
+        STUDIES[f"{_who}-{_what}"] = Study(_task, _agent, _MACHINE, _SEQUENCES, _told)
+
+_CATCH = Study(
+    task=PlayCatchConfig(),
+    agent=PlayerConfig(hidden=128, features=128, entropy=0.01, decay=0.95),
+    fit=FitConfig(steps=10_000, evaluate_every=1000, save_every=1000),
+    sentence="Catch, by reward alone: where to look and how to move (Mnih et al. 2014, Section 4.2)",
+)
+STUDIES |= {
+    "ram-catch": _CATCH,
+    "random-gaze-catch": dataclasses.replace(
+        _CATCH,
+        agent=dataclasses.replace(_CATCH.agent, gaze="random"),
+        sentence="Catch with a gaze that is drawn at random: a control",
+    ),
+    "full-view-catch": dataclasses.replace(
+        _CATCH,
+        task=PlayCatchConfig(CatchConfig(sight="full")),
+        sentence="Catch by a player that sees the whole screen: a control",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Trained:
     """A model with where it comes from."""
@@ -160,7 +256,8 @@ class Trained:
     study: Study
     agent: Any
     """One of AGENTS, built."""
-    task: Digits
+    task: Any
+    """One of TASKS, built."""
     folder: Path | None
     """Of the run, if it comes from one."""
 
@@ -171,32 +268,59 @@ def load_trained(path: Path, data_dir: Path) -> Trained:
     Raises:
         ValueError: if there is nothing to load, or it is damaged.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else None
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise ValueError(f"expected a run or a .safetensors file at {path}, found a folder without config.json")
-        path = path / "best.safetensors"
-        if not path.exists():
-            raise ValueError(
-                f"the run {path.parent} has no best.safetensors yet: it comes with the first evaluation. Let the run go on"
-            )
-    weights, config = load_weights(path)
-    if not config:
-        raise ValueError(f"{path} says nothing about its configuration: expected weights that a run or weights/ holds")
-    try:
-        name, seed, study = config["name"], config["seed"], Study.from_json(config["study"])
-    except (KeyError, TypeError) as problem:
-        raise ValueError(f"{path}: the configuration has no {problem}. Expected weights that a run or weights/ holds") from None
-    except ValueError as problem:
-        raise ValueError(f"{path}: {problem}") from None
+    file = _weights_of(path)
+    weights, config, study = _opened(file)
     task = study.task.build(data_dir)
     agent = study.agent.build(task.spec)
-    load_into(agent, weights, path)
+    load_into(agent, weights, file)
     agent.eval()
-    return Trained(name, seed, study, agent, task, folder)
+    return Trained(config["name"], config["seed"], study, agent, task, Path(path) if Path(path).is_dir() else None)
 
 
-def describe(name: str, seed: int, study: Study) -> dict[str, Any]:
-    """What weights say of themselves."""
-    return {"name": name, "seed": seed, "study": study.to_json(), "torch": torch.__version__}
+def load_reader(path: Path) -> tuple[Any, StorySpec]:
+    """A reader of stories with its vocabulary, without the data that it was trained on.
+
+    Raises:
+        ValueError: if there is nothing to load, it is damaged, or it does not read stories.
+    """
+    file = _weights_of(path)
+    weights, config, study = _opened(file)
+    if "spec" not in config:
+        raise ValueError(
+            f"expected a reader of stories, such as weights/memn2n-babi-1k.safetensors; {path} is {config['name']}"
+        )
+    spec = StorySpec(**config["spec"] | {"vocabulary": tuple(config["spec"]["vocabulary"])})
+    agent = study.agent.build(spec)
+    load_into(agent, weights, file)
+    agent.eval()
+    return agent, spec
+
+
+def _weights_of(path: Path) -> Path:
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / "config.json").exists():
+        raise ValueError(f"expected a run or a .safetensors file at {path}, found a folder without config.json")
+    if not (path / "best.safetensors").exists():
+        raise ValueError(f"the run {path} has no best.safetensors yet: it comes with the first evaluation. Let the run go on")
+    return path / "best.safetensors"
+
+
+def _opened(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Study]:
+    """Weights, what they say of themselves, and their study."""
+    weights, config = load_weights(file)
+    if not config:
+        raise ValueError(f"{file} says nothing about its configuration: expected weights that a run or weights/ holds")
+    try:
+        return weights, {"name": config["name"], "seed": config["seed"], **config}, Study.from_json(config["study"])
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"{file}: the configuration has no {problem}. Expected weights that a run or weights/ holds") from None
+    except ValueError as problem:
+        raise ValueError(f"{file}: {problem}") from None
+
+
+def describe(name: str, seed: int, study: Study, spec: Any) -> dict[str, Any]:
+    """What weights say of themselves. A reader's hold its vocabulary, so that it can read stories of one's own without the data."""
+    said = {"name": name, "seed": seed, "study": study.to_json(), "torch": torch.__version__}
+    return said | ({"spec": dataclasses.asdict(spec)} if isinstance(spec, StorySpec) else {})

@@ -155,7 +155,7 @@ def train(name: str, options: Options) -> int:
     run: Run | None = None  # the leader's: one process writes
     start, best = 0, float("inf")
     records: list[dict[str, torch.Tensor]] = []
-    config = describe(name, options.seed, study)
+    config = describe(name, options.seed, study, task.spec)
     if options.start_from is not None:
         _start_from(agent, options.start_from)
     if options.resume is not None:
@@ -184,7 +184,9 @@ def train(name: str, options: Options) -> int:
     def log(step: int, numbers: dict[str, float]) -> None:
         if run is not None:
             run.log(step, numbers)
-        ticker.update(step, numbers["speed/examples"], f"{metric} {numbers[metric]:.1f}{unit}")
+        # A player is told what it earned, not what it should have done.
+        shown, of_it = (metric, unit) if metric in numbers else ("return", "")
+        ticker.update(step, numbers["speed/examples"], f"{shown} {numbers[shown]:.1f}{of_it}")
 
     def look(step: int) -> None:
         nonlocal best

@@ -14,8 +14,10 @@ from hardattn.figures.charts import Bar, Curve, Dot, error_bars, growth, learnin
 from hardattn.figures.files import add_animation, add_figure, gif_bytes, png_bytes, save_gif, save_png
 from hardattn.figures.heat import density, heat_map
 from hardattn.figures.maps import attention_maps, windows
+from hardattn.figures.memory import memory_use
 from hardattn.figures.seen import Looks, Seen, reconstruct
 from hardattn.figures.sheets import glimpse_paths, reconstructions
+from hardattn.figures.stories import story_hops
 
 __all__ = [
     "Bar",
@@ -34,11 +36,13 @@ __all__ = [
     "growth",
     "heat_map",
     "learning_curves",
+    "memory_use",
     "png_bytes",
     "reconstruct",
     "reconstructions",
     "save_gif",
     "save_png",
     "scatter",
+    "story_hops",
     "windows",
 ]

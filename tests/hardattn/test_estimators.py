@@ -18,6 +18,7 @@ from hardattn.estimators import (
     expected_reward,
     gaussian_entropy,
     gaussian_log_prob,
+    generalised_advantage,
     leave_one_out,
     relative_variance,
     returns_to_go,
@@ -214,3 +215,32 @@ def test_clipped_surrogate_by_hand():
     assert loss.item() == pytest.approx(-(1 + 1.2 + 0.5 - 1 - 2 - 0.8) / 6)
     (gradient,) = torch.autograd.grad(loss, log_prob)
     torch.testing.assert_close(gradient[0] * 6, torch.tensor([-1.0, 0.0, -0.5, 1.0, 2.0, 0.0]))
+
+
+# Advantages
+
+
+def test_an_advantage_worked_by_hand():
+    """Two episodes of three moves: one terminates, one is cut off, and one ends early."""
+    reward = torch.tensor([[1.0, 1.0, 4.0], [0.0, 0.0, 0.0], [2.0, 2.0, 0.0]])
+    value = torch.tensor([[0.5, 0.5, 1.0], [0.25, 0.25, 7.0], [1.0, 1.0, 7.0], [8.0, 8.0, 7.0]])
+    terminated = torch.tensor([[0, 0, 1], [0, 0, 0], [1, 0, 0]]).bool()
+    over = torch.tensor([[0, 0, 1], [0, 0, 1], [1, 1, 1]]).bool()
+    found = generalised_advantage(reward, value, terminated, over, discount=0.5, decay=0.5)
+    last = 2 - 1.0
+    middle = 0.5 * 1.0 - 0.25 + 0.25 * last
+    assert found[:, 0].tolist() == pytest.approx([1 + 0.5 * 0.25 - 0.5 + 0.25 * middle, middle, last])
+    last = 2 + 0.5 * 8 - 1.0  # nobody knows what would have come: the value says
+    middle = 0.5 * 1.0 - 0.25 + 0.25 * last
+    assert found[:, 1].tolist() == pytest.approx([1 + 0.5 * 0.25 - 0.5 + 0.25 * middle, middle, last])
+    assert found[0, 2].item() == 4 - 1
+
+
+def test_without_values_and_discount_an_advantage_is_the_return_to_go():
+    reward = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    over = torch.zeros(4, 6).bool()
+    over[-1] = True
+    found = generalised_advantage(reward, torch.zeros(5, 6), over, over)
+    torch.testing.assert_close(found, returns_to_go(reward))
+    one_step = generalised_advantage(reward, value := torch.randn(5, 6), over, over, decay=0.0)
+    torch.testing.assert_close(one_step[0], reward[0] + value[1] - value[0])

@@ -1,0 +1,26 @@
+"""Tasks on tapes: what must be read, remembered and written, symbol by symbol.
+
+`algorithmic` is the batched core of OpenAI Gym's algorithmic environments and `environments` their Gymnasium interfaces; `curriculum` makes their
+inputs grow with success; `three_tapes` is the batched core of RL-NTM's tasks, with a memory tape between input and output.
+"""
+
+from envs.tapes.algorithmic import Tape, TapeConfig
+from envs.tapes.curriculum import Course, Curriculum, Promotion, Widening
+from envs.tapes.environments import EXERCISES, TapeEnv, TapeVectorEnv
+from envs.tapes.three_tapes import Moves, ThreeTapes, ThreeTapesConfig, Write
+
+__all__ = [
+    "EXERCISES",
+    "Course",
+    "Curriculum",
+    "Moves",
+    "Promotion",
+    "Tape",
+    "TapeConfig",
+    "TapeEnv",
+    "TapeVectorEnv",
+    "ThreeTapes",
+    "ThreeTapesConfig",
+    "Widening",
+    "Write",
+]
