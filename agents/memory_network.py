@@ -67,7 +67,7 @@ class MemoryNetworkConfig:
                 f"linear_start and soft_start are parts of the training: expected a sum of at most 1, found "
                 f"{self.linear_start} + {self.soft_start}"
             )
-        if self.baseline == "leave-one-out" and self.rollouts < 2:
+        if self.access == "sampled" and self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError(
                 f"baseline leave-one-out compares rollouts of a story: it needs rollouts >= 2, found {self.rollouts}"
             )

@@ -6,7 +6,7 @@ and of what was just read. As in the paper's counts, one head is a head that rea
 
 The paper leaves open how to start and how to keep it stable. From Collier and Beel 2018, "Implementing Neural Turing Machines" (ICANN): the memory
 starts at a small constant, the first weightings, the first reads and the controller's first state are learned, keys and additions go through
-tanh, and the parameters of the heads and the logits stay within 20 of zero.
+tanh, and the parameters of the heads and the logits stay within 20 of zero. Not from there: the first weightings begin on one row, and the forget gates open.
 
 `access` says whether a head takes the weighting as it is (the paper's), or draws one row from it and reads or writes that row alone. A drawn
 weighting is also what the next step's shift starts from, so that the machine has a tape and a head on it. Drawn rows need an estimator: see `NTMConfig.access`.
@@ -116,8 +116,14 @@ class NTM(nn.Module):
         self.first_h = nn.Parameter(torch.zeros(config.layers, d)) if config.controller == "lstm" else None
         self.first_c = nn.Parameter(torch.zeros(config.layers, d)) if config.controller == "lstm" else None
         self.first_reads = nn.Parameter(torch.randn(h * m) * 0.1)
-        # Unequal: all rows of the memory are alike at first, and from equal weights no head could ever tell them apart.
+        # Half of every weighting is on row 0. All rows of the memory are alike at first: from equal weights a head could not tell them apart, and
+        # from one row it can count.
         self.first_weights = nn.Parameter(torch.randn(2 * h, n) * 0.1)
+        with torch.no_grad():
+            self.first_weights[:, 0] += math.log(n)
+            if config.controller == "lstm":  # what is remembered is not forgotten at once
+                for bias in (self.input.bias, *(layer.bias for layer in self.core[1:])):
+                    bias[d : 2 * d] += 1.0
 
     @property
     def separate(self) -> tuple[str, ...]:
@@ -264,7 +270,9 @@ class NTM(nn.Module):
             for layer in self.core[1:]:
                 hidden = layer(hidden).tanh()
             return hidden, state.h, state.c
-        below, hs, cs = state.reads, [], []
+        below = state.reads
+        hs: list[Tensor] = []
+        cs: list[Tensor] = []
         for layer, h, c in zip(self.core, state.h, state.c):
             gates = layer(torch.cat([below, h], -1))
             i, f, o, z = (gates + given if not hs else gates).chunk(4, -1)

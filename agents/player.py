@@ -4,8 +4,8 @@ At every step an LSTM is given what is seen, and from its state come the paramet
 do, drawn together. There is no answer to learn from: REINFORCE with a baseline trains everything, the encoder included, through all steps of
 the episode. The same rollout serves PPO: an acted batch is a question too, and may be learned from several times.
 
-Where this differs from the paper: what and where are encoded by one layer (an observation holds its own gaze), and the baseline's gradient does not
-reach the state. Discount, the generalised advantage and an entropy bonus are options; their defaults are the paper's.
+Where this differs from the paper: what and where are encoded by one layer (an observation holds its own gaze). Discount, the generalised advantage, a
+baseline that shapes the state and an entropy bonus are options.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ class PlayerConfig:
     """Standard deviation of the gaze in both directions, as a part of the reach."""
     baseline: Literal["learned", "batch-mean", "leave-one-out", "self-critical", "none"] = "learned"
     """What is subtracted from the return; see `hardattn.estimators.Baseline`."""
+    shared: bool = False
+    """Whether the learned baseline shapes the state, too. (In the paper's classifiers it does not; a player whose reward is late sees little else.)"""
     rollouts: int = 1
     """Ways in which every episode of a batch is played; for the baseline leave-one-out."""
     discount: float = 1.0
@@ -95,7 +97,10 @@ class Player(nn.Module):
         learned = self.spec.gaze and self.config.gaze == "learned"
         return ("mean", "sampled", "random", "centre") if learned else ("mean", "sampled")
 
-    separate = ("baseline",)
+    @property
+    def separate(self) -> tuple[str, ...]:
+        """Children that share no gradient with the rest."""
+        return () if self.config.shared else ("baseline",)
 
     def forward(self, batch: Batch) -> Loss:
         return self.loss(batch)
@@ -119,7 +124,7 @@ class Player(nn.Module):
             "advantage": ((played.advantage * alive).square().sum() / alive.sum()).sqrt(),
         }
         if self.baseline is not None:
-            learned = self.baseline(hidden.detach()).squeeze(-1)
+            learned = self.baseline(hidden if self.config.shared else hidden.detach()).squeeze(-1)
             terms["baseline"] = baseline_loss(learned * alive, played.returns * alive)
             total = total + terms["baseline"]
         return Loss(total, {name: value.detach() for name, value in terms.items()})

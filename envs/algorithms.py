@@ -12,7 +12,7 @@ Where the text of the paper leaves a choice, the channels are those that its par
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -168,7 +168,7 @@ class Algorithm(ABC):
     metric: ClassVar[str] = "bits"
 
     def __init__(
-        self, name: str, spec: SequenceSpec, training: Sequence[Size], parts: dict[str, Size], test: Size, frozen: int
+        self, name: str, spec: SequenceSpec, training: Sequence[Size], parts: Mapping[str, Size], test: Size, frozen: int
     ) -> None:
         self.name, self.spec, self.training, self.frozen, self.test = name, spec, tuple(training), frozen, test
         self._parts = parts
@@ -244,9 +244,8 @@ class Algorithm(ABC):
     ) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "b t o"], Bool[Tensor, "b t"]]:
         """Input, target and counts with nothing in them."""
         b, t = len(key), self.steps(size)
-        zeros = key.new_zeros
-        shapes = (b, t, self.spec.inputs), (b, t, self.spec.outputs)
-        return *(zeros(shape, dtype=torch.float32) for shape in shapes), zeros(b, t, dtype=torch.bool)
+        input, target = (torch.zeros(b, t, size, device=key.device) for size in (self.spec.inputs, self.spec.outputs))
+        return input, target, torch.zeros(b, t, dtype=torch.bool, device=key.device)
 
     def _sizes(self, split: str) -> tuple[Size, ...]:
         if split in ("train", "validation"):

@@ -62,6 +62,11 @@ class Told(NamedTuple):
     sentences: list[Sentence]
     asked: list[Asked]
 
+    @property
+    def lines(self) -> list[Words]:
+        """The words of everything that is told or asked."""
+        return [line.words for line in self.sentences] + [line.words for line in self.asked]
+
 
 @lru_cache(maxsize=100_000)
 def words_of(text: str) -> Words:
@@ -153,14 +158,14 @@ def vocabulary(stories: Iterable[Told]) -> tuple[str, ...]:
     """Every word and every answer, sorted, after the empty word."""
     found: set[str] = set()
     for story in stories:
-        found.update(*(line.words for line in (*story.sentences, *story.asked)))
+        found.update(*story.lines)
         found.update(asked.answer for asked in story.asked if asked.answer)
     return "", *sorted(found)
 
 
 def longest(stories: Iterable[Told]) -> int:
     """Words of the longest sentence or question."""
-    return max(len(line.words) for story in stories for line in (*story.sentences, *story.asked))
+    return max(len(words) for story in stories for words in story.lines)
 
 
 class Questions(NamedTuple):

@@ -80,13 +80,12 @@ def memory_use(
             colours[wrong] = (*_rgb(style.WRONG), 1.0)
         colours[~asked] = 1.0
         axes.imshow(colours.transpose(1, 0, 2), aspect="auto", interpolation="nearest")
-    stretch = f"rows {rows[0]} to {rows[-1]}" if len(rows) > 1 else f"row {rows[0]}"
-    axes = None
+    n = shown["weights"].shape[2]
+    stretch = f"all {n} rows" if len(rows) == n else f"rows {rows[0]} to {rows[-1]}" if len(rows) > 1 else f"row {rows[0]}"
     for name, values in heads:
         axes = panel(name, stretch, tall)
         _paint(axes, values, BELIEF, 0.0)
-    if axes is not None:
-        _time(axes, t)
+    _time(axes, t)
     page.write(LEFT + cell * t / 2, height - 0.2, "step", size=style.BODY, color=style.MUTED, ha="center")
     return page.pixels()
 

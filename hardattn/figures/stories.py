@@ -83,14 +83,14 @@ def story_hops(
                 colour = style.BELIEF(min(weight, 1.0))
                 axes.add_artist(Rectangle((hop + 0.04, row + 0.06), 0.92, 0.88, facecolor=colour, linewidth=0))
                 if weight >= LEAST:
-                    number = {"size": style.SMALL - 1, "color": style.ink_on(colour), "ha": "center", "va": "center_baseline"}
-                    axes.text(hop + 0.5, row + 0.5, f"{100 * weight:.0f}", **number)
+                    number, ink = f"{100 * weight:.0f}", style.ink_on(colour)
+                    axes.text(hop + 0.5, row + 0.5, number, size=style.SMALL - 1, color=ink, ha="center", va="center_baseline")
         asked = top + (len(block) + 0.5) * LINE + 0.06
         page.write(left, asked, questions[i], weight="bold")
         if given is not None:
-            known = None if right is None else given[i] == right[i]
-            colour = style.INK if known is None else style.RIGHT if known else style.WRONG
-            page.write(columns + 0.02, asked, given[i] or "nothing", weight="bold", color=colour)
+            known = right is None or given[i] == right[i]
+            tint = style.INK if right is None else style.RIGHT if known else style.WRONG
+            page.write(columns + 0.02, asked, given[i] or "nothing", weight="bold", color=tint)
             if right is not None and not known:
                 after = columns + 0.1 + LETTER * 1.25 * len(given[i] or "nothing")
                 page.write(after, asked, f"right: {right[i]}", color=style.MUTED)

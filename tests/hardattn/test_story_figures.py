@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hardattn.figures import style
-from hardattn.figures.stories import LEAST, _lines, story_hops
+from hardattn.figures.stories import LEAST, _check, _lines, story_hops
 
 TOLD = ["john went to the garden", "mary moved to the hallway", "daniel took the milk"]
 """The most recent first."""
@@ -110,6 +110,7 @@ def test_sheets_grow_with_stories_and_titles():
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change, words):
+    """Asked of the check itself: the annotations refuse some of this before it does, but only in tests."""
     some = {"sentences": [TOLD], "questions": ["where is mary?"], "weights": weights_of()}
     with pytest.raises(ValueError, match=words):
-        story_hops(**some | change)
+        _check(**some | {"given": None, "right": None, "supports": None, "lines": 12} | change)

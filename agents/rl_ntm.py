@@ -1,0 +1,351 @@
+"""RL-NTM: a controller that learns which way to move the heads of its tapes (Zaremba and Sutskever 2015, arXiv:1505.00521v3).
+
+At every step an LSTM is given the windows around the heads of the input and of the memory, and what the heads did last. From its state come three
+drawn decisions (where the input's head goes, where the memory's, and whether the output's advances), a prediction of the next output symbol, and what is
+written to the memory's window. The reward of a step is the log-probability of the right symbol if the output advances. So the gradient of the expected
+reward has two parts: predictions and memory are trained by back-propagation through the episode, which was drawn, and the decisions by REINFORCE
+(Section 4). Three things lower its variance: a decision answers for what comes after it only, a baseline is subtracted that knows what the controller has
+seen, and one that has read the whole input before (the offline baseline).
+
+With "direct" access (Section 4.1) symbols and memory cells are vectors of one number for every symbol. They are added to the prediction, and symbols
+to the memory, each as much as a gate says that depends on the controller's state.
+
+Where this differs from the paper: a symbol's vector is learned for both controllers; for direct access it starts as one-hot, which it
+stays in the authors' program. The last moves are given as one-hot vectors. The optimiser is the learner's affair.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
+from hardattn.contract import Answer, Batch, Loss, Trace
+from hardattn.estimators import baseline_loss, returns_to_go, score_function
+from hardattn.noise import fork, uniform
+from hardattn.parallel import global_sum
+from hardattn.policies import Choice, Joint
+
+FORBIDDEN = -1e9
+"""A logit whose probability is 0; finite, so that its product with 0 is."""
+
+Choose = Callable[[int, Float[Tensor, "b n"]], Int[Tensor, " b"]]
+"""Is told the number of the decision (those of the three heads follow one another) and the logits of its choices; returns one for every episode."""
+
+
+class Pace(Protocol):
+    """How hard the exercises are, as the player comes on. A stage is three numbers that a checkpoint holds."""
+
+    def begin(self) -> tuple[int, float, int]: ...
+
+    def draw(self, key: Int[Tensor, " b"], stage: Any) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
+        """Complexities, and which of the episodes say whether the player may come on."""
+        ...
+
+    def advance(self, stage: Any, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TapeSpec:
+    """What an agent is built from that moves heads over tapes."""
+
+    symbols: int
+    """Different symbols, that which ends an output included."""
+    window: int
+    """Cells that are seen around a head."""
+    depth: int
+    """Numbers in a cell of the memory."""
+    choices: tuple[int, ...]
+    """How many moves every head has: of the input, of the memory, of the output."""
+    pace: Pace
+    """How hard the exercises are in training."""
+
+
+class Taped(Protocol):
+    """The question of an exercise: one episode for every example, to be played from its beginning."""
+
+    key: Int[Tensor, " b"]
+    """Names each example's private stream of noise (see `hardattn.noise`)."""
+    complexity: Int[Tensor, " b"] | None
+    """None: the player may choose (see `Pace`)."""
+    limit: int
+    """Steps of an episode."""
+
+    def reset(self, complexity: Int[Tensor, " b"]) -> Any:
+        """The state at the beginning."""
+        ...
+
+    def observe(self, state: Any) -> tuple[Int[Tensor, "b window"], Float[Tensor, "b window depth"]]:
+        """Symbols around the input's head, and cells around the memory's."""
+        ...
+
+    def whole(self, state: Any) -> Int[Tensor, "b columns"]:
+        """The input, for who helps in training. Not a player's to see."""
+        ...
+
+    def allowed(self, state: Any) -> tuple[Bool[Tensor, "b n"], ...]:
+        """Of every head, which moves there are."""
+        ...
+
+    def step(
+        self,
+        state: Any,
+        moves: Int[Tensor, "b heads"],
+        log_prob: Float[Tensor, "b symbols"],
+        keep: Float[Tensor, "b window depth"],
+        add: Float[Tensor, "b window depth"],
+    ) -> tuple[Any, Float[Tensor, " b"]]:
+        """The next state and the rewards, both with gradient. The memory's window becomes keep * old + add."""
+        ...
+
+    def right(self, state: Any) -> Float[Tensor, " b"]:
+        """At the end: the part of the output's symbols that were thought the most probable."""
+        ...
+
+
+@dataclass(frozen=True)
+class RLNTMConfig:
+    """The model and its training signal."""
+
+    controller: Literal["lstm", "direct"] = "direct"
+    """An LSTM alone, or with direct access to symbols and memory (Section 4.1)."""
+    hidden: int = 35
+    """Units of the LSTM, and of those of the baseline."""
+    inverse_temperature: float = 0.1
+    """The logits of the moves are multiplied by this, so that they stay undecided for long (Section 7: 0.01)."""
+    scale: float = 0.1
+    """Standard deviation of all weights at the beginning."""
+    baseline: Literal["offline", "online", "none"] = "offline"
+    """What is subtracted from the return: a regression on the whole input and what was seen, on what was seen, or nothing (Section 4)."""
+    entropy: float = 0.0
+    """Weight of the moves' entropy in the loss, in nats per step."""
+
+    def __post_init__(self) -> None:
+        literals(self)
+        at_least_one(self, "hidden")
+        above_zero(self, "inverse_temperature", "scale")
+        at_least_zero(self, "entropy")
+
+    def build(self, spec: TapeSpec) -> "RLNTM":
+        return RLNTM(spec, self)
+
+
+class Episode(NamedTuple):
+    """What happened, time first."""
+
+    given: Float[Tensor, "t b i"]
+    """To the controller; without gradient."""
+    moves: Int[Tensor, "t b heads"]
+    log_prob: Float[Tensor, "t b"]
+    """Of the moves."""
+    entropy: Float[Tensor, "t b"]
+    reward: Float[Tensor, "t b"]
+    """With its gradient in predictions and memory."""
+    whole: Int[Tensor, "b columns"]
+    """The input."""
+    right: Float[Tensor, " b"]
+    """Part of the output's symbols."""
+
+
+class Baseline(nn.Module):
+    """What return is to be expected before every move: w . relu(L_1 h_t + L_2 h_tape), where h_t has seen what the controller has, and h_tape, if
+    it is "offline", has read the whole input backwards."""
+
+    def __init__(self, symbols: int, inputs: int, hidden: int, offline: bool) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.core = nn.LSTM(inputs, hidden)
+        self.mix = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, 1)
+        self.reader = nn.LSTM(symbols, hidden) if offline else None
+        self.read = nn.Linear(hidden, hidden, bias=False) if offline else None
+
+    def forward(self, given: Float[Tensor, "t b i"], whole: Int[Tensor, "b columns"]) -> Float[Tensor, "t b"]:
+        mixed = self.mix(self.core(given)[0])
+        if self.reader is not None and self.read is not None:
+            backwards = nn.functional.one_hot(whole.t().flip(0), self.symbols).to(given)
+            mixed = mixed + self.read(self.reader(backwards)[0][-1])
+        return self.value(mixed.relu()).squeeze(-1)
+
+
+class RLNTM(nn.Module):
+    """See the module. How far training has come is in the buffers, and so in every checkpoint.
+
+    Raises:
+        ValueError: if a cell of the memory does not have a number for every symbol, which direct access needs.
+    """
+
+    separate = ("baseline",)
+    hows = ("argmax", "sampled")
+
+    def __init__(self, spec: TapeSpec, config: RLNTMConfig) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+        direct, s, w, d = config.controller == "direct", spec.symbols, spec.window, spec.depth
+        if direct and d != s:
+            raise ValueError(f"direct access needs cells with a number for each of the {s} symbols, found depth={d}")
+        self.policy = Joint(tuple(Choice(n) for n in spec.choices))
+        self.sizes = {"moves": self.policy.parameters, "symbols": s, "keep": w * d, "add": w * d}
+        if direct:
+            self.sizes |= {"tape to memory": w * w, "memory to symbols": w, "tape to symbols": w}
+        inputs = 2 * w * d + self.policy.parameters
+        self.vectors = nn.Embedding(s, d)
+        self.core = nn.LSTMCell(inputs, config.hidden)
+        self.says = nn.Linear(config.hidden, sum(self.sizes.values()))
+        self.baseline = None
+        if config.baseline != "none":
+            self.baseline = Baseline(s, inputs, config.hidden, config.baseline == "offline")
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=config.scale)
+        if direct:
+            nn.init.eye_(self.vectors.weight)
+        level, error, updates = spec.pace.begin()
+        self.level: Tensor
+        self.mistakes: Tensor
+        self.updates: Tensor
+        self.register_buffer("level", torch.tensor(level))
+        self.register_buffer("mistakes", torch.tensor(error))
+        self.register_buffer("updates", torch.tensor(updates))
+
+    @property
+    def stage(self) -> tuple[int, float, int]:
+        """How far it has come (see `Pace`)."""
+        return int(self.level), float(self.mistakes), int(self.updates)
+
+    def forward(self, batch: Batch) -> Loss:
+        """`loss`; in training, the curriculum then goes on."""
+        episode, counts = self._practise(batch)
+        if self.training:
+            self._advance(1 - episode.right, counts)
+        return self.judge(episode)
+
+    def loss(self, batch: Batch) -> Loss:
+        """The negative reward, whose gradient is that of predictions and memory; REINFORCE; and the regression of the baseline."""
+        return self.judge(self._practise(batch)[0])
+
+    def judge(self, episode: Episode) -> Loss:
+        """The loss of episodes that were played. Its mean gradient, but for the baseline's, is that of minus the expected total reward."""
+        reward, config = episode.reward, self.config
+        returns = returns_to_go(reward.detach())
+        expected: Tensor | float = 0.0 if self.baseline is None else self.baseline(episode.given, episode.whole)
+        nll, entropy = -reward.sum(0).mean(), episode.entropy.mean()
+        reinforce = score_function(episode.log_prob, returns, expected)
+        terms = {
+            "nll": nll,  # of the whole output, in nats
+            "error": 100 * (episode.right < 1).to(reward.dtype).mean(),
+            "wrong-symbols": 100 * (1 - episode.right.mean()),
+            "level": self.level.to(reward.dtype),
+            "entropy": entropy,
+            "reinforce": reinforce,
+            "advantage": (returns - expected).square().mean().sqrt(),
+        }
+        total = nll + reinforce
+        if config.entropy:
+            total = total - config.entropy * episode.entropy.sum(0).mean()
+        if isinstance(expected, Tensor):
+            terms["baseline"] = baseline_loss(expected, returns)
+            total = total + terms["baseline"]
+        return Loss(total, {name: value.detach() for name, value in terms.items()})
+
+    @torch.no_grad()
+    def answer(self, question: Taped, how: str | None = None, seed: int = 0) -> Answer:
+        """Play every episode.
+
+        Args:
+            question: the exercise; where it leaves the complexity open, it is one of this stage of training.
+            how: "argmax" (the likeliest moves, the usual way) or "sampled".
+            seed: of the draws.
+
+        Returns:
+            The part [b] of the output's symbols that were right, and a trace: `moves` [b, t, 3] and `rewards` [b, t].
+
+        Raises:
+            ValueError: if `how` is unknown.
+        """
+        how = way(how, self.hows)
+        complexity, _ = self._complexity(question)
+        episode = self.unroll(question, complexity, self._chooser(how, fork(question.key, f"answer {seed}"), question.limit))
+        seen = torch.full_like(episode.right, 2.0 * question.limit * self.spec.window)
+        trace = Trace(
+            moves=episode.moves.transpose(0, 1).to(episode.right),
+            rewards=episode.reward.transpose(0, 1),
+            log_prob=episode.log_prob.transpose(0, 1),
+            entropy=episode.entropy.transpose(0, 1),
+            sensed=seen,
+        )
+        return Answer(episode.right, trace)
+
+    def unroll(self, question: Taped, complexity: Int[Tensor, " b"], choose: Choose) -> Episode:
+        """Play episodes to their ends, with gradient.
+
+        Args:
+            question: the exercise.
+            complexity: of every episode.
+            choose: makes the decisions.
+        """
+        spec, direct = self.spec, self.config.controller == "direct"
+        weight, count, heads = self.says.weight, len(complexity), len(spec.choices)
+        state = question.reset(complexity)
+        whole = question.whole(state)
+        last, h = weight.new_zeros(count, self.policy.parameters), weight.new_zeros(count, self.config.hidden)
+        c, steps = h, []
+        for t in range(question.limit):
+            tape, memory = question.observe(state)
+            symbols, memory = self.vectors(tape), memory.to(weight)
+            given = torch.cat([symbols.flatten(1), memory.flatten(1), last], 1)
+            h, c = self.core(given, (h, c))
+            logits, predicted, keep, add, *gates = self.says(h).split(list(self.sizes.values()), 1)
+            keep, add = keep.sigmoid().view_as(memory), add.tanh().view_as(memory)
+            if direct:
+                tape_memory, memory_symbols, tape_symbols = torch.cat(gates, 1).sigmoid().split([g.shape[1] for g in gates], 1)
+                add = add + tape_memory.view(count, spec.window, spec.window) @ symbols
+                # The prediction is made of what the memory holds after the write.
+                read = torch.cat([keep * memory + add, symbols], 1)
+                predicted = predicted + (torch.cat([memory_symbols, tape_symbols], 1)[:, None] @ read)[:, 0]
+            allowed = torch.cat(question.allowed(state), 1)
+            logits = (self.config.inverse_temperature * logits).masked_fill(~allowed, FORBIDDEN)
+            of_heads = logits.split(spec.choices, 1)
+            moves = torch.stack([choose(t * heads + i, each) for i, each in enumerate(of_heads)], 1)
+            state, reward = question.step(state, moves, predicted.log_softmax(1), keep, add)
+            last = torch.cat([nn.functional.one_hot(m, n) for m, n in zip(moves.unbind(1), spec.choices)], 1).to(weight)
+            steps.append((given.detach(), moves, logits, reward))
+        given, moves, logits, reward = (torch.stack(x) for x in zip(*steps))
+        log_prob, entropy = self.policy.log_prob(moves, logits), self.policy.entropy(logits)
+        return Episode(given, moves, log_prob, entropy, reward, whole, question.right(state).to(weight))
+
+    def _practise(self, batch: Batch) -> tuple[Episode, Bool[Tensor, " b"]]:
+        """Episodes drawn for training, and which of them say how well it goes."""
+        question = batch.question
+        complexity, counts = self._complexity(question)
+        choose = self._chooser("sampled", fork(question.key, "train"), question.limit)
+        return self.unroll(question, complexity, choose), counts
+
+    def _complexity(self, question: Taped) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
+        if question.complexity is not None:
+            return question.complexity, torch.ones_like(question.complexity, dtype=torch.bool)
+        return self.spec.pace.draw(fork(question.key, "complexity"), self._stage())
+
+    def _chooser(self, how: str, key: Int[Tensor, " b"], steps: int) -> Choose:
+        if how == "argmax":
+            return lambda i, logits: logits.argmax(1)
+        most = max(self.spec.choices)
+        noise = uniform(key, steps * len(self.spec.choices) * most).unflatten(1, (-1, most)).transpose(0, 1)
+        # The Gumbel-max trick: never one that is forbidden, however the probabilities are rounded.
+        gumbel = -(-noise.log()).log()
+        return lambda i, logits: (logits.detach() + gumbel[i, :, : logits.shape[1]]).argmax(1)
+
+    @torch.no_grad()
+    def _advance(self, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> None:
+        """The curriculum takes notice of a batch. All processes see the same mean."""
+        total, count = global_sum((error * counts).sum()), global_sum(counts.sum())
+        stage = self.spec.pace.advance(self._stage(), (total / count.clamp(min=1))[None], (count > 0)[None])
+        for buffer, value in zip((self.level, self.mistakes, self.updates), stage):
+            buffer.fill_(value)
+
+    def _stage(self) -> Any:
+        """In the type of the pace's own."""
+        begin = self.spec.pace.begin()
+        return type(begin)(*self.stage)  # type: ignore[call-arg]
