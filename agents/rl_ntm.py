@@ -16,7 +16,7 @@ stays in the authors' program. The last moves are given as one-hot vectors. The 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,6 +36,7 @@ Choose = Callable[[int, Float[Tensor, "b n"]], Int[Tensor, " b"]]
 """Is told the number of the decision (those of the three heads follow one another) and the logits of its choices; returns one for every episode."""
 
 
+@runtime_checkable
 class Pace(Protocol):
     """How hard the exercises are, as the player comes on. A stage is three numbers that a checkpoint holds."""
 
@@ -48,8 +49,8 @@ class Pace(Protocol):
     def advance(self, stage: Any, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> Any: ...
 
 
-@dataclass(frozen=True)
-class TapeSpec:
+@runtime_checkable
+class TapeSpec(Protocol):
     """What an agent is built from that moves heads over tapes."""
 
     symbols: int
@@ -64,6 +65,7 @@ class TapeSpec:
     """How hard the exercises are in training."""
 
 
+@runtime_checkable
 class Taped(Protocol):
     """The question of an exercise: one episode for every example, to be played from its beginning."""
 
@@ -313,7 +315,7 @@ class RLNTM(nn.Module):
             last = torch.cat([nn.functional.one_hot(m, n) for m, n in zip(moves.unbind(1), spec.choices)], 1).to(weight)
             steps.append((given.detach(), moves, logits, reward))
         given, moves, logits, reward = (torch.stack(x) for x in zip(*steps))
-        log_prob, entropy = self.policy.log_prob(moves, logits), self.policy.entropy(logits)
+        log_prob, entropy = self.policy.log_prob(moves.to(logits), logits), self.policy.entropy(logits)
         return Episode(given, moves, log_prob, entropy, reward, whole, question.right(state).to(weight))
 
     def _practise(self, batch: Batch) -> tuple[Episode, Bool[Tensor, " b"]]:

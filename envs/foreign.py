@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.numbered import in_order
+from envs.vector import GlimpseVectorEnv
 from hardattn.checks import at_least_one, literals
 from hardattn.contract import Answer, Batch, Played, PlaySpec
 from hardattn.noise import fork, integers, keys, uniform
@@ -156,10 +157,14 @@ def play_spec(observation: gym.Space, action: gym.Space) -> PlaySpec:
         elif isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
             choices += space.nvec.tolist()
         elif not isinstance(space, gym.spaces.Box):
-            raise ValueError(f"expected actions of Discrete, MultiDiscrete and a box in dictionaries and tuples, found {action}")
+            raise ValueError(
+                f"expected actions of Discrete, MultiDiscrete and a box in dictionaries and tuples, found {action}"
+            )
     for space in _leaves(observation):
         if not isinstance(space, (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)):
-            raise ValueError(f"expected observations of boxes and whole numbers in dictionaries and tuples, found {observation}")
+            raise ValueError(
+                f"expected observations of boxes and whole numbers in dictionaries and tuples, found {observation}"
+            )
     return PlaySpec(gym.spaces.flatdim(observation), tuple(choices), gaze=bool(boxes))
 
 
@@ -227,8 +232,10 @@ class Spot(NamedTuple):
 
 
 class CircleSquareEpisodes(NamedTuple):
-    """CircleSquare-v0 in torch, to the rule: the same images, glimpses and rewards (and `BONUS`), many at once. Images are a formula, of which only the pixels under the
-    glimpse are worked out."""
+    """CircleSquare-v0 in torch, to the rule: the same images, glimpses and rewards (and `BONUS`), many at once.
+
+    Images are a formula, of which only the pixels under the glimpse are worked out.
+    """
 
     key: Int[Tensor, " b"]
     confidence: float
@@ -335,10 +342,7 @@ def circle_square(confidence: float) -> ForeignGame:
     Raises:
         ValueError: if ap_gym is not installed.
     """
-    if importlib.util.find_spec("ap_gym") is None:
-        raise ValueError("CircleSquare-v0 is part of ap_gym, which is not installed: pip install 'ap-gym>=0.7' aiohttp")
-    import ap_gym  # takes seconds: not before it is needed
-
+    ap_gym = _ap_gym()
     # It reads 128 batches ahead. Here every batch begins with a seed of its own, and all that would be thrown away.
     settings = replace(gym.spec("CircleSquare-v0").kwargs["image_perception_config"], prefetch=False)
     sure = math.log(confidence / (1 - confidence))
@@ -351,3 +355,55 @@ def circle_square(confidence: float) -> ForeignGame:
         return ap_gym.make_vec("CircleSquare-v0", num_envs=count, image_perception_config=settings)
 
     return ForeignGame(make, limit=STEPS, seeds="batch", spec=CIRCLE_SQUARE, act=act, bonus=BONUS)
+
+
+def for_ap_gym(num_envs: int = 1, **game: Any) -> Any:
+    """Our glimpse environments as one of ap_gym's `ActiveClassificationVectorEnv`, for whoever has agents for those.
+
+    An action moves the gaze, a prediction holds the logits of the classes; it is paid for after every glimpse, and an episode ends after the last. What
+    moving costs is the base reward.
+
+    Args:
+        num_envs: how many.
+        **game: see `envs.vector.Game`; of the views, only "dict" has logits beside the gaze.
+
+    Raises:
+        ValueError: if ap_gym is not installed, or an argument is out of place.
+    """
+    ap_gym = _ap_gym()
+    inner = GlimpseVectorEnv(num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, **game)
+    if not isinstance(inner.single_action_space, gym.spaces.Dict):
+        raise ValueError(f'ap_gym asks for a gaze and a prediction: the view must be "dict", found {game["view"]!r}')
+    rules, look = inner.game.rules, inner.single_action_space["gaze"]
+    if rules.early_answer:
+        raise ValueError(
+            "ap_gym asks for a prediction at every step, so an answer cannot end an episode: early_answer must be False"
+        )
+
+    class Glimpses(ap_gym.ActiveClassificationVectorEnv):  # type: ignore[misc]
+        metadata = inner.metadata
+
+        def __init__(self) -> None:
+            super().__init__(num_envs, rules.classes, look)
+            self.single_observation_space, self.observation_space = inner.single_observation_space, inner.observation_space
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+            super().reset(seed=seed)
+            return inner.reset(seed=seed, options=options)
+
+        def _step(self, action: np.ndarray, prediction: np.ndarray) -> tuple[Any, ...]:
+            # The prediction is ap_gym's to judge; as an answer it says that the episode may end.
+            answer = prediction.argmax(-1)
+            observation, reward, terminated, truncated, info = inner.step({"gaze": action, "label": answer})
+            base = reward - (terminated & (answer == info["target"]))
+            return observation, base, terminated, truncated, info, info["target"]
+
+    return Glimpses()
+
+
+def _ap_gym() -> Any:
+    if importlib.util.find_spec("ap_gym") is None:
+        raise ValueError("this needs ap_gym, which is not installed: pip install 'ap-gym>=0.7' aiohttp")
+    import ap_gym  # takes seconds: not before it is needed
+
+    return ap_gym

@@ -2,7 +2,7 @@
 
 An estimator is right if its mean over all paths, each with its probability, is the gradient of the expectation. Both are sums here, so the two agree to
 rounding, where a comparison of means of samples leaves room for small mistakes. Finite differences of the expectation say whether the
-automatic gradient itself can be believed (Zaremba and Sutskever 2015, arXiv:1505.00521v3, appendix on checking gradients numerically).
+automatic gradient itself can be believed (Zaremba and Sutskever 2015, arXiv:1505.00521v3, on checking gradients numerically).
 
 The computation is a function of `choose`, which it calls wherever it would draw. It is run once for every path, so it must do the same whenever it is given the
 same choices; random numbers of other kinds must be fixed.
@@ -52,38 +52,47 @@ def paths(run: Callable[[Choose], Any], *, limit: int = 100_000) -> Iterator[Pat
     Raises:
         ValueError: if there are more paths than `limit`, or if the computation does not do the same for the same choices.
     """
-    prefix: list[int] = []
-    for count in range(limit):
-        taken: list[int] = []
-        options: list[list[int]] = []
-        log_prob: Tensor = torch.zeros(())
-
-        def choose(logits: Float[Tensor, "*r n"]) -> Int[Tensor, "*r"]:
-            nonlocal log_prob
-            each = logits.reshape(-1, logits.shape[-1]).log_softmax(-1)
-            first = len(taken)
-            for row in (each.exp() > 0).tolist():
-                possible = [i for i, there in enumerate(row) if there]
-                place = len(taken)
-                choice = prefix[place] if place < len(prefix) else possible[0]
-                if choice not in possible:
-                    raise ValueError(f"choice {place} was possible before and is not now: the same choices must lead to the same")
-                taken.append(choice)
-                options.append(possible)
-            chosen = torch.tensor(taken[first:], device=logits.device)
-            log_prob = log_prob + each.gather(-1, chosen[:, None]).sum()
-            return chosen.view(logits.shape[:-1])
-
+    given: list[int] = []
+    for _ in range(limit):
+        choose = _Replay(given)
         result = run(choose)
-        yield Path(log_prob, tuple(taken), result)
-        # The last choice that could fall otherwise does; what comes after it begins anew.
-        while taken and taken[-1] == options[len(taken) - 1][-1]:
-            taken.pop()
-        if not taken:
+        yield Path(choose.log_prob, tuple(choose.taken), result)
+        following = choose.next()
+        if following is None:
             return
-        possible = options[len(taken) - 1]
-        prefix = [*taken[:-1], possible[possible.index(taken[-1]) + 1]]
+        given = following
     raise ValueError(f"there are more than {limit} paths: make the computation smaller")
+
+
+class _Replay:
+    """Chooses as it is told, and then the first that is possible."""
+
+    def __init__(self, given: list[int]) -> None:
+        self.given = given
+        self.taken: list[int] = []
+        self.options: list[list[int]] = []
+        self.log_prob = torch.zeros(())
+
+    def __call__(self, logits: Float[Tensor, "*r n"]) -> Int[Tensor, "*r"]:
+        each, first = logits.reshape(-1, logits.shape[-1]).log_softmax(-1), len(self.taken)
+        for row in (each.exp() > 0).tolist():
+            possible, place = [i for i, there in enumerate(row) if there], len(self.taken)
+            choice = self.given[place] if place < len(self.given) else possible[0]
+            if choice not in possible:
+                raise ValueError(f"choice {place} was possible before and is not now: the same choices must lead to the same")
+            self.taken.append(choice)
+            self.options.append(possible)
+        chosen = torch.tensor(self.taken[first:], device=logits.device)
+        self.log_prob = self.log_prob + each.gather(-1, chosen[:, None]).sum()
+        return chosen.view(logits.shape[:-1])
+
+    def next(self) -> list[int] | None:
+        """The choices of the next path, as far as they matter: the last one that could fall otherwise does. None if none could."""
+        for i in reversed(range(len(self.taken))):
+            later = self.options[i][self.options[i].index(self.taken[i]) + 1 :]
+            if later:
+                return [*self.taken[:i], later[0]]
+        return None
 
 
 def expectation(run: Callable[[Choose], Float[Tensor, ""]], *, limit: int = 100_000) -> Float[Tensor, ""]:

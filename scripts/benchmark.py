@@ -3,9 +3,11 @@
 Run it on a machine that does nothing else. A ratio is the median over rounds, in each of which both sides are timed in turn.
 """
 
+import dataclasses
 import itertools
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from scripts.cli import main, tune_for_cpu, write_rows
 from scripts.studies import STUDIES
 
 ROUNDS = 31
+LENGTH = 10
+"""Vectors of the sequences that a Neural Turing Machine is timed on."""
 SECONDS = 0.15
 """What one side of a round takes, about."""
 
@@ -46,7 +50,8 @@ class Options:
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """What to measure. Default: everything that needs no peer, and the peers if --peers is given."""
     peers: Path | None = None
-    """A folder of other projects' checkouts: recurrent-visual-attention (kevinzakka's). ap_gym must be installed: pip install -e '.[peers]'."""
+    """A folder of other projects' checkouts: recurrent-visual-attention (kevinzakka's), pytorch-ntm (loudinthecloud's). ap_gym must be installed, too:
+    pip install -e '.[peers]'."""
     data_dir: Path = Path("data")
     """The folder that holds MNIST/raw; without it, the benchmarks run on random images."""
     json: str | None = None
@@ -305,6 +310,55 @@ def _training_against_peer(name: str) -> Callable[[Options], tuple[Callable[[], 
     return sides
 
 
+def _machine_against_peer(batch: int) -> Callable[[Options], tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Updates of a Neural Turing Machine on sequences of 10 vectors against those of pytorch-ntm, with the same sizes and its own optimiser."""
+
+    def sides(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        from hardattn.learner import Learner
+
+        assert options.peers is not None
+        checkout = options.peers / "pytorch-ntm"
+        if not (checkout / "ntm" / "aio.py").exists():
+            raise ValueError(f"expected a checkout of loudinthecloud/pytorch-ntm at {checkout}, found no ntm/aio.py in it")
+        study = STUDIES["ntm-copy"]
+        task = dataclasses.replace(study.task, lengths=(LENGTH,), frozen=batch).build()
+        learner = Learner(study.agent.build(task.spec), study.learner, 10**9)
+        questions = next(task.batches(f"length-{LENGTH}", batch_size=batch))
+        number = itertools.count()
+
+        sys.path.insert(0, str(checkout))
+        try:
+            from ntm.aio import EncapsulatedNTM  # type: ignore[import-not-found]
+        finally:
+            sys.path.remove(str(checkout))
+        config = study.agent
+        sizes = (task.spec.inputs, task.spec.outputs, config.hidden, config.layers, config.heads, config.rows, config.columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of functions that torch has renamed since
+            peer = EncapsulatedNTM(*sizes)
+        optimizer = torch.optim.RMSprop(peer.parameters(), 1e-4, momentum=0.9, alpha=0.95)
+        given, wanted = questions.question.input[:, : LENGTH + 1].transpose(0, 1), questions.target[:, -LENGTH:].transpose(0, 1)
+
+        def update() -> None:
+            """As its train.py does."""
+            optimizer.zero_grad()
+            peer.init_sequence(batch)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for vector in given:
+                    peer(vector)
+                answers = torch.stack([peer()[0] for _ in range(LENGTH)])
+            torch.nn.functional.binary_cross_entropy(answers, wanted).backward()
+            for parameter in peer.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.clamp_(-10, 10)
+            optimizer.step()
+
+        return lambda: learner.update(questions, next(number)), update
+
+    return sides
+
+
 _STEP = "RAM training step ÷ the matrix products of its linear layers"
 
 BENCHMARKS = {
@@ -337,6 +391,10 @@ BENCHMARKS = {
         faster_is_more=True,
         peer=True,
     ),
+    "ntm-batch-1": Benchmark(
+        "NTM training sequences/s, times pytorch-ntm's, one at a time", _machine_against_peer(1), faster_is_more=True, peer=True
+    ),
+    "ntm-batch-16": Benchmark("the same, 16 at a time", _machine_against_peer(16), faster_is_more=True, peer=True),
 }
 
 

@@ -55,6 +55,8 @@ class Exercise(NamedTuple):
         add: Float[Tensor, "b window depth"],
     ) -> tuple[State, Float[Tensor, " b"]]:
         """See `ThreeTapes.step`. All episodes end after `limit` steps."""
+        # A player may be more precise than the memory is at first.
+        state = state._replace(memory=state.memory.to(torch.promote_types(state.memory.dtype, add.dtype)))
         state, reward, *_ = self.core.step(state, Moves(*moves.unbind(1)), log_prob, Write(keep, add))
         return state, reward
 

@@ -135,9 +135,7 @@ class PlayTape:
         known |= {part: (level, level, 1.0) for part, level in zip(self.parts, c.levels)}
         if split not in known:
             parts = ", ".join(self.parts)
-            raise ValueError(
-                f'split must be one of the parts {parts}, or "train", "validation" or "test", found {split!r}'
-            )
+            raise ValueError(f'split must be one of the parts {parts}, or "train", "validation" or "test", found {split!r}')
         return known[split]
 
     def size(self, split: str) -> int:

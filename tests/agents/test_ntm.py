@@ -81,7 +81,7 @@ def test_draws_depend_on_the_seed_and_on_the_example_alone():
     found = [agent.answer(batch.question, "sampled", seed).trace.weights for seed in (0, 1)]
     assert not torch.equal(*found)
     alone = agent.answer(Question(*(x[3:4] for x in batch.question)), "sampled")
-    assert torch.equal(alone.trace.weights, found[0][3:4])
+    torch.testing.assert_close(alone.trace.weights, found[0][3:4])
 
 
 @pytest.mark.parametrize("settings", KINDS[:4], ids=str)
@@ -215,7 +215,7 @@ def test_parameter_counts_are_those_of_the_equations():
 @pytest.mark.slow
 def test_it_learns_to_copy():
     """Three bits, up to three vectors, eight rows: an untrained machine pays a bit for a bit."""
-    b, spec, steps = 16, SequenceSpec(4, 3), 700
+    b, spec, steps = 16, SequenceSpec(4, 3), 400
 
     def sequences(seed, length, count=b):
         g = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.catch import CatchConfig, CatchVectorEnv
+from envs.digits import DigitsConfig
 from envs.foreign import (
     CIRCLE_SQUARE,
     SIDE,
@@ -21,8 +22,10 @@ from envs.foreign import (
     actions_in,
     circle_square,
     flat,
+    for_ap_gym,
     play_spec,
 )
+from envs.vector import GlimpseVectorEnv
 from hardattn.contract import Answer, Played, PlaySpec, Trace
 from hardattn.noise import keys
 from hardattn.rollout import play
@@ -227,3 +230,31 @@ def test_settings_that_make_no_sense_are_refused():
             CircleSquareConfig(**options)
     with pytest.raises(ValueError, match="split must be"):
         CircleSquareConfig(test="own").build().size("trial")
+
+
+@needs_ap_gym
+@pytest.mark.filterwarnings("ignore")
+def test_our_glimpses_are_an_environment_of_ap_gym():
+    import ap_gym
+
+    task = DigitsConfig(positions=1, glimpses=3)
+    env = for_ap_gym(4, task=task, glimpse_cost=0.25)
+    assert isinstance(env, ap_gym.ActivePerceptionVectorEnv)
+    plain = GlimpseVectorEnv(4, task, autoreset_mode="NextStep")
+    (seen, info), (expected, _) = env.reset(seed=5), plain.reset(seed=5)
+    generator = np.random.default_rng(0)
+    for i in range(6):
+        assert all(np.array_equal(seen[name], expected[name]) for name in expected)
+        gaze = generator.uniform(-1, 1, (4, 2)).astype(np.float32)
+        logits = generator.normal(size=(4, 10)).astype(np.float32)
+        seen, reward, terminated, truncated, info = env.step({"action": gaze, "prediction": logits})
+        expected, *_ = plain.step({"gaze": gaze, "label": logits.argmax(-1)})
+        right = np.take_along_axis(logits, info["prediction"]["target"][:, None], 1)[:, 0]
+        loss = (np.log(np.exp(logits).sum(1)) - right) / np.log(10)
+        np.testing.assert_allclose(info["prediction"]["loss"], loss, rtol=1e-4)
+        np.testing.assert_allclose(info["base_reward"], -0.25 * (i in (0, 1, 4, 5)))
+        np.testing.assert_allclose(reward, info["base_reward"] - info["prediction"]["loss"])
+        assert (terminated == (i == 2)).all() and not truncated.any()
+    for game, words in (({"view": "box"}, 'must be "dict"'), ({"early_answer": True}, "early_answer must be False")):
+        with pytest.raises(ValueError, match=words):
+            for_ap_gym(2, task=task, **game)

@@ -124,5 +124,5 @@ def test_settings_that_make_no_sense_are_refused(options, words):
 
 
 def test_unknown_splits_are_refused():
-    with pytest.raises(ValueError, match="parts level-2, .*found 'level-3'"):
+    with pytest.raises(ValueError, match=r"parts level-2, .*found 'level-3'"):
         PlayTapeConfig().build().size("level-3")

@@ -89,7 +89,7 @@ def test_the_three_gradients_agree_and_a_wrong_one_does_not():
     assert torch.equal(logits.detach(), LOGITS) and found.count == 9
 
     def biased(choose):
-        reward, log_prob, first, _ = two_moves(logits)(choose)
+        reward, _, first, _ = two_moves(logits)(choose)
         return reward, reward * logits.log_softmax(-1)[first]  # the second move is forgotten
 
     assert (gradients(biased, [logits]).estimated - found.exact).abs().max() > 0.1

@@ -1,0 +1,205 @@
+"""RL-NTM: over all paths its gradient is that of the expected reward, and it learns where to go."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from agents.rl_ntm import RLNTMConfig
+from envs.tapes.exercises import ExercisesConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
+from hardattn.exact import expectation, gradients, numerical_gradient
+from hardattn.learner import Learner, LearnerConfig
+
+TINY = ExercisesConfig(ThreeTapesConfig(symbols=3, longest=2, steps=5, cells=5, around=1), times=(1, 3), frozen=20).build()
+
+
+def agent_of(task=TINY, seed=0, **options):
+    torch.manual_seed(seed)
+    return RLNTMConfig(**{"hidden": 6, **options}).build(task.spec)
+
+
+def batch_of(task=TINY, rows=8, start=0, split="train"):
+    return next(task.batches(split, batch_size=rows, start=start))
+
+
+def enumerated(task, batch, agent):
+    """What `hardattn.exact` wants: the objective is what is paid, the surrogate is the agent's loss."""
+
+    def run(choose):
+        episode = agent.unroll(batch.question, torch.ones(1, dtype=torch.long), lambda i, logits: choose(logits))
+        return -episode.reward.sum(), agent.judge(episode).total
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("tapes", "options"),
+    [
+        # The head of the input cannot go back, and the output has one step to spare: 324 paths.
+        (
+            ThreeTapesConfig("forward-reverse", symbols=2, longest=1, steps=3, cells=3, around=1, marked=True),
+            {"controller": "direct"},
+        ),
+        (ThreeTapesConfig("copy", symbols=2, longest=1, steps=2, cells=3, around=1, depth=2), {"controller": "lstm"}),
+        (ThreeTapesConfig("copy", symbols=2, longest=1, steps=2, cells=3, around=1), {"baseline": "online"}),
+        (ThreeTapesConfig("reverse", symbols=2, longest=1, steps=2, cells=3, around=1), {"baseline": "none"}),
+    ],
+    ids=["forward-reverse", "lstm", "online", "none"],
+)
+def test_its_mean_gradient_is_that_of_the_expected_reward(tapes, options):
+    """Over all paths, and by finite differences (Zaremba and Sutskever 2015, on checking gradients)."""
+    task = ExercisesConfig(tapes).build()
+    agent = agent_of(task, hidden=2, inverse_temperature=1.0, scale=0.7, **options).double()
+    batch = batch_of(task, 1)
+    run = enumerated(task, batch, agent)
+    parameters = [p for name, p in agent.named_parameters() if not name.startswith("baseline")]
+    found = gradients(run, parameters)
+    assert found.count == (324 if tapes.steps == 3 else 81) and found.exact.norm() > 0.1
+    torch.testing.assert_close(found.estimated, found.exact)
+    if agent.config.controller == "lstm":
+        directions = torch.randn(1, len(found.exact), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        rises = numerical_gradient(lambda: expectation(lambda choose: run(choose)[0]), parameters, directions)
+        torch.testing.assert_close(directions @ found.exact, rises, rtol=1e-4, atol=1e-7)
+
+
+def test_the_loss_is_that_of_the_contract():
+    agent, batch = agent_of(), batch_of()
+    loss = agent.loss(batch)
+    assert loss.total.shape == () and not any(term.requires_grad for term in loss.terms.values())
+    assert {"error", "wrong-symbols", "nll", "level", "entropy", "reinforce", "baseline"} <= set(loss.terms)
+    loss.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in agent.parameters())
+    assert torch.equal(agent.loss(batch).total, loss.total)
+    with torch.no_grad():
+        torch.testing.assert_close(agent.loss(batch).total, loss.total)
+
+
+def test_the_baseline_shares_no_gradient():
+    agent, batch = agent_of(), batch_of()
+    episode, _ = agent._practise(batch)
+    regression = (agent.baseline(episode.given, episode.whole)).sum()
+    regression.backward()
+    assert all(p.grad is None for name, p in agent.named_parameters() if not name.startswith("baseline"))
+
+
+def test_only_the_offline_baseline_has_read_the_input():
+    for kind, differs in (("offline", True), ("online", False)):
+        agent = agent_of(baseline=kind)
+        episode, _ = agent._practise(batch_of())
+        other = agent.baseline(episode.given, (episode.whole + 1) % TINY.spec.symbols)
+        assert torch.equal(other, agent.baseline(episode.given, episode.whole)) != differs
+
+
+@pytest.mark.parametrize("how", ["argmax", "sampled"])
+def test_a_batch_of_one_is_a_row_of_the_batch(how):
+    agent = agent_of(inverse_temperature=1.0)
+    together = agent.answer(batch_of(rows=6, split="validation").question, how, seed=3)
+    for i in range(6):
+        alone = agent.answer(batch_of(rows=1, start=i, split="validation").question, how, seed=3)
+        assert torch.equal(alone.output, together.output[i : i + 1])
+        assert torch.equal(alone.trace.moves, together.trace.moves[i : i + 1])
+        torch.testing.assert_close(alone.trace.rewards, together.trace.rewards[i : i + 1])
+
+
+def test_answers_are_of_the_ways_that_are_offered():
+    agent, question = agent_of(), batch_of(split="test").question
+    assert torch.equal(agent.answer(question).trace.moves, agent.answer(question, "argmax").trace.moves)
+    one, other, again = (agent.answer(question, "sampled", seed).trace.moves for seed in (0, 1, 0))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert one.shape == (8, TINY.core.config.steps, 3)
+    assert agent.answer(question).output.shape == (8,)
+    with pytest.raises(ValueError, match="how must be one of argmax, sampled"):
+        agent.answer(question, "mean")
+
+
+def test_it_plays_longer_tapes_than_it_was_built_with():
+    agent = agent_of()
+    batch = batch_of(split="length-6")
+    answer = agent.answer(batch.question)
+    assert answer.trace.moves.shape == (8, 15, 3)
+    assert set(TINY.score(answer, batch)) == {"error", "wrong-symbols"}
+
+
+class Answering:
+    """An agent whose episodes are all right."""
+
+    def __init__(self, agent: Any) -> None:
+        self.agent, self.unroll = agent, agent.unroll
+        agent.unroll = self.perfect
+
+    def perfect(self, *arguments):
+        episode = self.unroll(*arguments)
+        return episode._replace(right=torch.ones_like(episode.right))
+
+
+def test_the_curriculum_goes_on_in_training_only_and_is_in_the_checkpoint():
+    agent, batch = agent_of(), batch_of()
+    before = agent.stage
+    agent.loss(batch)
+    agent.answer(batch.question)
+    agent.eval()
+    agent(batch)
+    assert agent.stage == before == (1, 1.0, 0)
+    agent.train()
+    agent(batch)
+    assert agent.stage[0] == 1 and agent.stage[2] == 1
+    Answering(agent)
+    for i in range(120):
+        agent(batch_of(start=i, rows=2))
+    assert agent.stage[0] == 2 == TINY.core.config.top
+    assert {"level", "mistakes", "updates"} <= set(agent.state_dict())
+
+
+def test_a_resumed_run_is_exact():
+    """The stage of the curriculum decides what the next exercises are, and it comes from the checkpoint."""
+
+    def updates(learner, first, last):
+        return [learner.update(batch_of(start=i), i)["loss"].item() for i in range(first, last)]
+
+    learner = Learner(agent_of(), LearnerConfig(), 20)
+    learner.agent.updates.fill_(97)
+    learner.agent.mistakes.fill_(0.0)
+    updates(learner, 0, 2)
+    weights, state = {k: v.clone() for k, v in learner.agent.state_dict().items()}, learner.state()
+    resumed = Learner(agent_of(seed=1), LearnerConfig(), 20)
+    resumed.load(weights, {**state, "state": {k: {n: v.clone() for n, v in s.items()} for k, s in state["state"].items()}})
+    assert updates(learner, 2, 6) == updates(resumed, 2, 6)
+    assert learner.agent.stage == resumed.agent.stage
+
+
+def test_longer_exercises_come_with_a_higher_level():
+    task = ExercisesConfig(ThreeTapesConfig(longest=9)).build()
+    agent = agent_of(task)
+    question = batch_of(task, rows=200).question
+    low, counts = agent._complexity(question)
+    agent.level.fill_(7)
+    high, _ = agent._complexity(question)
+    assert low.float().mean() < high.float().mean() and 0.4 < counts.float().mean() < 0.9
+    fixed = question._replace(complexity=torch.ones(200, dtype=torch.long))
+    assert torch.equal(agent._complexity(fixed)[0], fixed.complexity)
+
+
+def test_it_learns_to_copy():
+    """Two symbols of two, in five steps: whoever does not move the input's head along cannot know the second."""
+    task = ExercisesConfig(
+        ThreeTapesConfig(symbols=2, longest=2, steps=4, cells=3, around=0), start=2, times=(1,), frozen=100
+    ).build()
+    agent = agent_of(task, hidden=12, inverse_temperature=1.0)
+    learner = Learner(agent, LearnerConfig(learning_rate=2e-2), 150)
+    errors = [learner.update(batch, i)["error"].item() for i, batch in zip(range(150), task.batches("train", batch_size=32))]
+    batch = batch_of(task, 100, split="test")
+    assert sum(errors[:10]) > 500 and task.score(agent.answer(batch.question), batch)["error"].mean() < 5
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for options in ({"hidden": 0}, {"inverse_temperature": 0.0}, {"entropy": -1.0}):
+        with pytest.raises(ValueError, match="must"):
+            RLNTMConfig(**options)
+    with pytest.raises(ValueError, match="number for each of the 4 symbols, found depth=7"):
+        RLNTMConfig().build(dataclasses.replace(TINY.config, tapes=ThreeTapesConfig(symbols=3, depth=7)).build().spec)
+    assert len(parameters_to_vector(agent_of(controller="lstm").parameters())) < len(
+        parameters_to_vector(agent_of().parameters())
+    )

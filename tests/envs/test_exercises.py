@@ -1,0 +1,64 @@
+"""RL-NTM's tasks as exercises (see also test_three_tapes.py and test_every_task.py)."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from envs.tapes.exercises import ExercisesConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
+from hardattn.contract import Answer, Task, Trace
+
+SMALL = ExercisesConfig(ThreeTapesConfig("repeat-copy", symbols=5, longest=3, steps=15), times=(1, 4), frozen=12)
+
+
+def test_it_is_a_task_whose_settings_can_be_compared():
+    assert isinstance(SMALL.build(), Task) and SMALL.build().spec == SMALL.build().spec
+    assert dataclasses.replace(SMALL, times=[1, 4]) == SMALL
+
+
+def test_parts_are_longer_and_have_the_steps_and_cells_for_it():
+    task = SMALL.build()
+    assert task.parts == ("length-3", "length-12")
+    for part, n in (("length-3", 1), ("test", 1), ("length-12", 4)):
+        (batch,) = task.batches(part, batch_size=100)
+        core = batch.question.core.config
+        assert (core.longest, core.steps, core.cells) == (3 * n, 15 * n, 30 * n) and batch.question.limit == 15 * n
+        state = batch.question.reset(batch.question.complexity)
+        assert torch.equal(state.columns, torch.full((12,), 3 * n + 2))
+        assert state.tape[:, 0].tolist() == [2, 3] * 6
+
+
+def test_validation_has_every_complexity_and_training_leaves_it_open():
+    task = SMALL.build()
+    (batch,) = task.batches("validation", batch_size=12)
+    assert batch.question.complexity.tolist() == [1, 2, 3, 4, 5, 6] * 2
+    train = next(task.batches("train", batch_size=4))
+    assert train.question.complexity is None and len(train.target) == 4
+
+
+def test_an_episode_is_a_function_of_its_number():
+    task = SMALL.build()
+    for split in ("train", "validation", "length-12"):
+        fours = list(itertools.islice(task.batches(split, batch_size=4, seed=3), 2))
+        (later,) = itertools.islice(task.batches(split, batch_size=1, seed=3, start=5), 1)
+        assert torch.equal(fours[1].question.key[1:2], later.question.key)
+    assert len({int(next(task.batches(s, batch_size=1)).question.key[0]) for s in ("train", "validation", *task.parts)}) == 4
+
+
+def test_the_score_is_of_whole_outputs_and_of_symbols():
+    scores = SMALL.build().score(Answer(torch.tensor([1.0, 0.75]), Trace()), next(SMALL.build().batches("test", batch_size=2)))
+    assert scores["error"].tolist() == [0, 100] and scores["wrong-symbols"].tolist() == [0, 25]
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for options, message in (
+        ({"times": ()}, "times must name"),
+        ({"frozen": 0}, "frozen must be at least 1"),
+        ({"start": 10}, "start must be at most top=9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ExercisesConfig(**options)
+    with pytest.raises(ValueError, match="one of the parts length-3, length-12, found 'length-4'"):
+        next(SMALL.build().batches("length-4", batch_size=1))
