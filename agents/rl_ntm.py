@@ -3,8 +3,8 @@
 At every step an LSTM is given the windows around the heads of the input and of the memory, and what the heads did last. From its state come three
 drawn decisions (where the input's head goes, where the memory's, and whether the output's advances), a prediction of the next output symbol, and what is
 written to the memory's window. The reward of a step is the log-probability of the right symbol if the output advances. So the gradient of the expected
-reward has two parts: predictions and memory are trained by back-propagation through the episode, which was drawn, and the decisions by REINFORCE
-(Section 4). Three things lower its variance: a decision answers for what comes after it only, a baseline is subtracted that knows what the controller has
+reward has two parts: predictions and memory are trained by back-propagation through the episode, which was drawn, and the decisions by
+REINFORCE. Three things lower its variance: a decision answers for what comes after it only, a baseline is subtracted that knows what the controller has
 seen, and one that has read the whole input before (the offline baseline).
 
 With "direct" access (Section 4.1) symbols and memory cells are vectors of one number for every symbol. They are added to the prediction, and symbols
@@ -117,11 +117,11 @@ class RLNTMConfig:
     hidden: int = 35
     """Units of the LSTM, and of those of the baseline."""
     inverse_temperature: float = 0.1
-    """The logits of the moves are multiplied by this, so that they stay undecided for long (Section 7: 0.01)."""
+    """The logits of the moves are multiplied by this, so that they stay undecided for long (the paper: 0.01, with another optimiser)."""
     scale: float = 0.1
     """Standard deviation of all weights at the beginning."""
     baseline: Literal["offline", "online", "none"] = "offline"
-    """What is subtracted from the return: a regression on the whole input and what was seen, on what was seen, or nothing (Section 4)."""
+    """What is subtracted from the return: a regression on the whole input and what was seen, on what was seen, or nothing."""
     entropy: float = 0.0
     """Weight of the moves' entropy in the loss, in nats per step."""
 
@@ -270,13 +270,14 @@ class RLNTM(nn.Module):
         how = way(how, self.hows)
         complexity, _ = self._complexity(question)
         episode = self.unroll(question, complexity, self._chooser(how, fork(question.key, f"answer {seed}"), question.limit))
-        seen = torch.full_like(episode.right, 2.0 * question.limit * self.spec.window)
+        seen = torch.full_like(episode.right, question.limit * self.spec.window)
         trace = Trace(
             moves=episode.moves.transpose(0, 1).to(episode.right),
             rewards=episode.reward.transpose(0, 1),
             log_prob=episode.log_prob.transpose(0, 1),
             entropy=episode.entropy.transpose(0, 1),
             sensed=seen,
+            reads=seen * self.spec.depth,
         )
         return Answer(episode.right, trace)
 
@@ -299,7 +300,7 @@ class RLNTM(nn.Module):
             symbols, memory = self.vectors(tape), memory.to(weight)
             given = torch.cat([symbols.flatten(1), memory.flatten(1), last], 1)
             h, c = self.core(given, (h, c))
-            logits, predicted, keep, add, *gates = self.says(h).split(list(self.sizes.values()), 1)
+            logits, predicted, keep, add, *gates = self.says(h).to(weight).split(list(self.sizes.values()), 1)
             keep, add = keep.sigmoid().view_as(memory), add.tanh().view_as(memory)
             if direct:
                 tape_memory, memory_symbols, tape_symbols = torch.cat(gates, 1).sigmoid().split([g.shape[1] for g in gates], 1)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from envs.games import Game, GameEnv, GameVectorEnv
 from envs.glimpse import Eye
-from envs.render import _PATCHES, BACKGROUND, GAP, OUTSIDE, PANEL, SMOOTH, _Canvas, _colours, _patches, _Pen
+from envs.render import BACKGROUND, GAP, OUTSIDE, PANEL, PATCHES, SMOOTH, Canvas, Pen, colours, patches
 from envs.views import MultiDiscreteView, View, cells, reals, wholes
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals
 from hardattn.glimpse import direct_retina
@@ -278,20 +278,20 @@ class CatchGame(Game):
         eye, screen = self.core.config.eye, self.core.screen(state)[0]
         bottom = torch.zeros_like(screen)
         bottom[:, -1, int(state.paddle) : int(state.paddle) + self.core.config.paddle] = 1.0
-        canvas = _Canvas((screen.shape[-2], screen.shape[-1]), eye)
-        height = 2 * GAP + max(canvas.height, _PATCHES + 40)
+        canvas = Canvas((screen.shape[-2], screen.shape[-1]), eye)
+        height = 2 * GAP + max(canvas.height, PATCHES + 40)
         size = (3 * GAP + canvas.width + PANEL, height + height % 2)  # films want even sizes
         size = (size[0] + size[0] % 2, size[1])
         picture = Image.new("RGB", (size[0] * SMOOTH, size[1] * SMOOTH), BACKGROUND)
-        pen = _Pen(picture)
+        pen = Pen(picture)
         pen.box(GAP, GAP, canvas.width, canvas.height, fill=OUTSIDE)
         corner = (GAP + canvas.margin * canvas.zoom, GAP + canvas.margin * canvas.zoom)
         coloured = torch.cat([screen * (1 - 0.7 * bottom), screen * (1 - 0.3 * bottom), screen])
-        pen.pixels(*corner, _colours(coloured), (canvas.size[1] * canvas.zoom, canvas.size[0] * canvas.zoom))
-        canvas._windows(pen, GAP, GAP, corner, state.gaze[0])
+        pen.pixels(*corner, colours(coloured), (canvas.size[1] * canvas.zoom, canvas.size[0] * canvas.zoom))
+        canvas.windows(pen, GAP, GAP, corner, state.gaze[0])
         left = 2 * GAP + canvas.width
         pen.text(left, GAP, f"step {int(state.ball[0, 1])} of {self.core.config.height - 1}")
-        _patches(pen, left, GAP + 24, self.core.look(state, state.gaze)[0], eye)
+        patches(pen, left, GAP + 24, self.core.look(state, state.gaze)[0], eye)
         return np.asarray(picture.reduce(SMOOTH)).copy()
 
 

@@ -56,18 +56,18 @@ def frame(
         answer: the one that was given.
         belief: probabilities of the classes.
     """
-    left = _Canvas((image.shape[-2], image.shape[-1]), eye)
+    left = Canvas((image.shape[-2], image.shape[-1]), eye)
     panel_left = 2 * GAP + left.width
     height = 2 * GAP + max(left.height, _PANEL_HEIGHT)
     size = (panel_left + PANEL + GAP, height + height % 2)  # films want even sizes
     picture = Image.new("RGB", (size[0] * SMOOTH, size[1] * SMOOTH), BACKGROUND)
-    pen = _Pen(picture)
+    pen = Pen(picture)
     top = (size[1] - left.height) // 2
     left.draw(pen, GAP, top, image, path)
     x, y = panel_left, (size[1] - _PANEL_HEIGHT) // 2
     pen.text(x, y, f"glimpse {len(path)} of {rules.glimpses}")
-    _patches(pen, x, y + 22, glimpse, eye)
-    y += 22 + _PATCHES + 36
+    patches(pen, x, y + 22, glimpse, eye)
+    y += 22 + PATCHES + 36
     pen.text(x, y, "belief")
     _bars(pen, x, y + 18, rules.classes, target, answer, belief)
     y += 18 + _BARS + 30
@@ -143,7 +143,7 @@ class Frames:
         return rows
 
 
-class _Pen:
+class Pen:
     """Draws in units of finished pixels."""
 
     def __init__(self, picture: Image.Image) -> None:
@@ -169,7 +169,7 @@ class _Pen:
         self.picture.paste(enlarged, (round(x * SMOOTH), round(y * SMOOTH)))
 
 
-class _Canvas:
+class Canvas:
     """Where things are on the left: pixels enlarged by a whole number, with room for windows that hang over the border."""
 
     def __init__(self, size: tuple[int, int], eye: Eye) -> None:
@@ -180,16 +180,16 @@ class _Canvas:
         self.zoom = max(1, CANVAS // (max(size) + 2 * self.margin))
         self.height, self.width = ((side + 2 * self.margin) * self.zoom for side in size)
 
-    def draw(self, pen: _Pen, x: int, y: int, image: Float[Tensor, "c h w"], path: Float[Tensor, "t 2"]) -> None:
+    def draw(self, pen: Pen, x: int, y: int, image: Float[Tensor, "c h w"], path: Float[Tensor, "t 2"]) -> None:
         h, w = self.size
         pen.box(x, y, self.width, self.height, fill=OUTSIDE)
         inner = x + self.margin * self.zoom, y + self.margin * self.zoom
-        pen.pixels(*inner, _colours(image), (w * self.zoom, h * self.zoom))
+        pen.pixels(*inner, colours(image), (w * self.zoom, h * self.zoom))
         places = [
             (inner[0] + (w / 2 + gx * self.eye.reach[1]) * self.zoom, inner[1] + (h / 2 + gy * self.eye.reach[0]) * self.zoom)
             for gx, gy in path.tolist()
         ]
-        self._windows(pen, x, y, inner, path[-1])
+        self.windows(pen, x, y, inner, path[-1])
         if len(places) > 1:
             pen.line(places, BACKGROUND, 4)
             pen.line(places, PATH, 2)
@@ -198,7 +198,7 @@ class _Canvas:
             pen.disc(*place, 9 if last else 8, fill=SCALES[0] if last else PATH, line=BACKGROUND)
             pen.text(*place, str(number), colour=BACKGROUND, size=11 if number < 10 else 9, anchor="mm")
 
-    def _windows(self, pen: _Pen, x: int, y: int, inner: tuple[int, int], gaze: Float[Tensor, " 2"]) -> None:
+    def windows(self, pen: Pen, x: int, y: int, inner: tuple[int, int], gaze: Float[Tensor, " 2"]) -> None:
         """Outlines of the retina's windows, the parts beyond the margin cut off."""
         widths = tuple(self.eye.side * self.eye.zoom**i for i in range(self.eye.scales))
         corners = window_corners(gaze, size=self.size, reach=self.eye.reach, widths=widths).tolist()
@@ -213,21 +213,21 @@ class _Canvas:
 
 
 _BARS = 96
-_PATCHES = 96
-_PANEL_HEIGHT = 22 + _PATCHES + 36 + 18 + _BARS + 48
+PATCHES = 96
+_PANEL_HEIGHT = 22 + PATCHES + 36 + 18 + _BARS + 48
 
 
-def _patches(pen: _Pen, x: int, y: int, glimpse: Tensor, eye: Eye) -> None:
+def patches(pen: Pen, x: int, y: int, glimpse: Tensor, eye: Eye) -> None:
     """What the retina delivers, one patch per scale, framed in the colour of its window."""
-    side = min(_PATCHES, (PANEL - 8 * (eye.scales - 1)) // eye.scales)
+    side = min(PATCHES, (PANEL - 8 * (eye.scales - 1)) // eye.scales)
     for i, patch in enumerate(glimpse.unflatten(0, (eye.scales, -1))):
         left = x + i * (side + 8)
-        pen.pixels(left, y, _colours(patch), (side, side))
+        pen.pixels(left, y, colours(patch), (side, side))
         pen.box(left - 2, y - 2, side + 4, side + 4, line=SCALES[i % len(SCALES)], thick=2)
         pen.text(left + side / 2, y + side + 12, f"{eye.side * eye.zoom**i} px", colour=FAINT, size=11, anchor="mm")
 
 
-def _bars(pen: _Pen, x: int, y: int, classes: int, target: int, answer: int | None, belief: np.ndarray | None) -> None:
+def _bars(pen: Pen, x: int, y: int, classes: int, target: int, answer: int | None, belief: np.ndarray | None) -> None:
     step = PANEL / classes
     gap = 2 if step > 8 else 0
     for i in range(classes):
@@ -247,7 +247,7 @@ def _bars(pen: _Pen, x: int, y: int, classes: int, target: int, answer: int | No
         pen.text(x + PANEL / 2, y + _BARS / 2, "none given", colour=FAINT, anchor="mm")
 
 
-def _colours(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def colours(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w 3"]:
     if len(image) != 3:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
     return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -7,7 +7,7 @@ from gymnasium.utils import colorize
 from jaxtyping import UInt8
 from PIL import Image
 
-from envs.render import BACKGROUND, FAINT, GAP, OUTSIDE, PATH, RIGHT, SCALES, SMOOTH, TEXT, WRONG, _Pen
+from envs.render import BACKGROUND, FAINT, GAP, OUTSIDE, PATH, RIGHT, SCALES, SMOOTH, TEXT, WRONG, Pen
 from envs.tapes.algorithmic import MOVES, State, TapeConfig
 
 CELL = 26
@@ -67,7 +67,7 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
     width = 2 * GAP + SHOWN * CELL
     height = 2 * GAP + (config.rows + 2 + 2) * CELL + 3 * 28  # two rows more: the head may leave the grid
     image = Image.new("RGB", ((width + width % 2) * SMOOTH, (height + height % 2) * SMOOTH), BACKGROUND)
-    pen = _Pen(image)
+    pen = Pen(image)
     first = x - SHOWN // 2
     pen.text(GAP, GAP, f"input, step {int(state.time[row])} of {int(state.limit[row])}")
     top = GAP + 22
@@ -96,7 +96,7 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
     return np.asarray(image.reduce(SMOOTH)).copy()
 
 
-def _strip(pen: _Pen, top: int, cells: Sequence[tuple[str, bool, tuple[int, int, int]]]) -> None:
+def _strip(pen: Pen, top: int, cells: Sequence[tuple[str, bool, tuple[int, int, int]]]) -> None:
     """A row of cells: what stands there, whether there is a cell, and the colour."""
     for i, (name, there, colour) in enumerate(cells):
         if there:
