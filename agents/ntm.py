@@ -108,8 +108,9 @@ class NTM(nn.Module):
         self.input = nn.Linear(spec.inputs, gates * d)
         # What a layer is given besides: the reads and, of an LSTM, its own last output.
         back = d if config.controller == "lstm" else 0
-        self.core = nn.ModuleList([nn.Linear(h * m + back, gates * d, bias=False)])
-        self.core.extend(nn.Linear(d + back, gates * d) for _ in range(config.layers - 1))
+        lowest = nn.Linear(h * m + back, gates * d, bias=False)
+        upper = [nn.Linear(d + back, gates * d) for _ in range(config.layers - 1)]
+        self.core = nn.ModuleList([lowest, *upper])
         self.heads = nn.Linear(d, numbers(h, m, config.shifts))
         self.output = nn.Linear(d + h * m, spec.outputs)
         self.baseline = nn.Linear(d, 1) if config.access == "sampled" and config.baseline == "learned" else None
@@ -122,8 +123,8 @@ class NTM(nn.Module):
         with torch.no_grad():
             self.first_weights[:, 0] += math.log(n)
             if config.controller == "lstm":  # what is remembered is not forgotten at once
-                for bias in (self.input.bias, *(layer.bias for layer in self.core[1:])):
-                    bias[d : 2 * d] += 1.0
+                for layer in (self.input, *upper):
+                    layer.bias[d : 2 * d] += 1.0
 
     @property
     def separate(self) -> tuple[str, ...]:

@@ -40,7 +40,9 @@ Choose = Callable[[int, Float[Tensor, "b n"]], Int[Tensor, " b"]]
 class Pace(Protocol):
     """How hard the exercises are, as the player comes on. A stage is three numbers that a checkpoint holds."""
 
-    def begin(self) -> tuple[int, float, int]: ...
+    def begin(self) -> Any:
+        """The first stage: a level, a mean error, and updates at this level, as a named tuple."""
+        ...
 
     def draw(self, key: Int[Tensor, " b"], stage: Any) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
         """Complexities, and which of the episodes say whether the player may come on."""
@@ -349,6 +351,5 @@ class RLNTM(nn.Module):
             buffer.fill_(value)
 
     def _stage(self) -> Any:
-        """In the type of the pace's own."""
-        begin = self.spec.pace.begin()
-        return type(begin)(*self.stage)  # type: ignore[call-arg]
+        """As the pace has it."""
+        return self.spec.pace.begin()._replace(level=self.stage[0], error=self.stage[1], updates=self.stage[2])

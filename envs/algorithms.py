@@ -7,7 +7,8 @@ Training sequences of a batch have one size (length, number of items, ...), draw
 to be filled up to the longest, and nearly half of the arithmetic would be done on nothing. Over batches the sizes are as in the paper. Frozen
 splits mix all training sizes, and are filled up to the longest of the split, so that an example does not depend on its batch.
 
-Where the text of the paper leaves a choice, the channels are those that its parameter counts imply (see tests/agents/test_lstm.py).
+The channels of repeat-copy, recall and 6-grams are those that the paper's parameter counts imply (tests/agents/test_lstm.py). Copying follows the text,
+9 channels in and 8 out; its counts imply 10 and 9, which is repeat-copy with vectors of 8 bits. Those of sorting imply nothing that we could find.
 """
 
 import math
@@ -65,7 +66,7 @@ class CopyConfig:
 
 @dataclass(frozen=True)
 class RepeatCopyConfig:
-    """Sizes of `RepeatCopy`. The paper has vectors of 8 bits in its figures; its parameter counts say 6, which is the value here (Section 4.2)."""
+    """Sizes of `RepeatCopy` (Section 4.2). Vectors of 6 bits are what the paper's parameter counts imply."""
 
     width: int = 6
     """Bits of a vector."""
@@ -120,7 +121,7 @@ class NgramsConfig:
     length: int = 200
     """Bits of a sequence."""
     frozen: int = 1000
-    """Sequences for validation (the number of the paper's), and as many for testing."""
+    """Sequences for validation, and as many for testing."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "frozen")

@@ -24,7 +24,7 @@ from torch import Tensor
 from envs.numbered import in_order
 from envs.vector import GlimpseVectorEnv
 from hardattn.checks import at_least_one, literals
-from hardattn.contract import Answer, Batch, Played, PlaySpec
+from hardattn.contract import Answer, Batch, PlaySpec
 from hardattn.noise import fork, integers, keys, uniform
 
 Outcome = tuple[Any, Float[Tensor, " b"], Bool[Tensor, " b"], Bool[Tensor, " b"]]
@@ -134,7 +134,8 @@ class ForeignEpisodes(NamedTuple):
         if seat.mode is AutoresetMode.SAME_STEP and over.any():
             # What is seen already belongs to the next episode; a truncated one's last view says what was still to come.
             last = list(info["final_obs"][over])
-            joined = gym.vector.utils.concatenate(space, last, gym.vector.utils.create_empty_array(space, len(last)))
+            empty: Any = gym.vector.utils.create_empty_array(space, len(last))
+            joined = gym.vector.utils.concatenate(space, last, empty)
             seen[over] = flat(space, joined)
         each = (torch.from_numpy(np.asarray(x)) for x in (seen, reward, terminated, truncated, over))
         seen_, reward_, terminated_, truncated_, over_ = each
@@ -296,7 +297,7 @@ class CircleSquareConfig:
     confidence: float = 0.75
     """Probability that a prediction gives to the class it chooses: ap_gym wants logits, and takes their cross-entropy from the reward."""
     train: Literal["own", "ap_gym"] = "own"
-    """Who plays the episodes of training and validation: a copy of the environment in torch, hundreds of times as fast, or ap_gym itself."""
+    """Who plays the episodes of training and validation: a copy of the environment in torch, dozens of times as fast, or ap_gym itself."""
     test: Literal["own", "ap_gym"] = "ap_gym"
     """Who plays those of the test set."""
     frozen: int = 2000
@@ -334,7 +335,7 @@ class CircleSquare:
         self.size(split)
         key = keys(seed if split == "train" else 0, f"circle square {split}", index)
         player = self.config.test if split == "test" else self.config.train
-        question: Played = CircleSquareEpisodes(key, self.config.confidence)
+        question: Any = CircleSquareEpisodes(key, self.config.confidence)
         if player == "ap_gym":
             assert self._foreign is not None
             question = ForeignEpisodes(self._foreign, key)
@@ -396,7 +397,7 @@ def for_ap_gym(num_envs: int = 1, **game: Any) -> Any:
             "ap_gym asks for a prediction at every step, so an answer cannot end an episode: early_answer must be False"
         )
 
-    class Glimpses(ap_gym.ActiveClassificationVectorEnv):  # type: ignore[misc]
+    class Glimpses(ap_gym.ActiveClassificationVectorEnv):  # type: ignore[name-defined]
         metadata = inner.metadata
 
         def __init__(self) -> None:

@@ -38,8 +38,8 @@ class Gradients(NamedTuple):
     """Gradient of the expectation: sum over paths of d (p objective)."""
     estimated: Float[Tensor, " p"]
     """Mean of the estimator: sum over paths of p d surrogate."""
-    count: int
-    """Of paths."""
+    paths: int
+    """So many there are."""
 
 
 def paths(run: Callable[[Choose], Any], *, limit: int = 100_000) -> Iterator[Path]:

@@ -24,7 +24,9 @@ class LearnerConfig:
     """How the parameters move."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or plain gradient descent with momentum 0.9 (what the RAM paper used)."""
+    """Adam, or plain gradient descent (the RAM paper: with momentum 0.9; memory networks: without)."""
+    momentum: float = 0.9
+    """Of plain gradient descent."""
     learning_rate: float = 1e-3
     """At the start; see `schedule`."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -40,7 +42,7 @@ class LearnerConfig:
             raise ValueError(f"optimizer must be adam or sgd, found {self.optimizer!r}")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ValueError(f"schedule must be constant, linear or cosine, found {self.schedule!r}")
-        at_least_zero(self, "weight_decay")
+        at_least_zero(self, "weight_decay", "momentum")
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""
@@ -77,7 +79,7 @@ class Learner:
         if config.optimizer == "adam":
             self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         else:
-            self.optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, fused=True)
+            self.optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
         self._module, self._optimizer = fabric.setup(agent, self.optimizer)
         names = getattr(agent, "separate", ())
         self._parts = {name: list(child.parameters()) for name in names if (child := getattr(agent, name)) is not None}

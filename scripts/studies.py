@@ -181,9 +181,9 @@ for _where in ("digits", "translated-60", "cluttered-60", "cluttered-100"):
 
 _STORIES = Study(
     task=BabiConfig(),
-    agent=MemoryNetworkConfig(linear_start=1 / 3),
-    learner=LearnerConfig(learning_rate=3e-3, schedule="cosine"),
-    fit=FitConfig(steps=12_000, batch_size=32, log_every=100, evaluate_every=1000, save_every=2000),
+    agent=MemoryNetworkConfig(linear_start=0.3),
+    learner=LearnerConfig(optimizer="sgd", momentum=0.0, learning_rate=0.16, clip=2.5),
+    fit=FitConfig(steps=50_000, batch_size=32, log_every=200, evaluate_every=2500, save_every=2500),
     sentence="end-to-end memory network on bAbI, all 20 tasks at once, 1,000 questions each (Sukhbaatar et al. 2015, Table 1)",
 )
 STUDIES |= {

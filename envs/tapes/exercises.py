@@ -147,7 +147,7 @@ class Exercises:
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `envs.numbered.in_order`."""
-        return in_order(self, split, batch_size=batch_size, seed=seed, start=start)  # type: ignore[arg-type]
+        return in_order(self, split, batch_size=batch_size, seed=seed, start=start)
 
     def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """In percent: `error`, outputs that are not entirely right, and `wrong-symbols`. `answer.output` is the part [b] of right symbols."""

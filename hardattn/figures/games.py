@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -158,11 +159,11 @@ def _written(
     step: float,
 ) -> None:
     """Letters where there is room for them, else dashes."""
-    for time in np.flatnonzero(letters >= 0):
+    for time in np.flatnonzero(letters >= 0).tolist():
         colour = style.WRONG if wrong[time] else usual
         if step >= LEGIBLE:
             text = names[letters[time]] + (" ×" if wrong[time] else "")
-            letter = {"size": min(style.BODY, 0.8 * step * 72), "color": colour, "weight": "bold"}
+            letter: dict[str, Any] = {"size": min(style.BODY, 0.8 * step * 72), "color": colour, "weight": "bold"}
             axes.text(x, time, text, ha="center", va="center_baseline", **letter)
         else:
             axes.plot([x - 0.5, x + 0.5], [time, time], color=colour, linewidth=0.7 * step * 72, solid_capstyle="butt")

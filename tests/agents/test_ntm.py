@@ -215,7 +215,7 @@ def test_parameter_counts_are_those_of_the_equations():
 @pytest.mark.slow
 def test_it_learns_to_copy():
     """Three bits, up to three vectors, eight rows: an untrained machine pays a bit for a bit."""
-    b, spec, steps = 16, SequenceSpec(4, 3), 400
+    b, spec, steps = 16, SequenceSpec(4, 3), 700
 
     def sequences(seed, length, count=b):
         g = torch.Generator().manual_seed(seed)

@@ -57,7 +57,7 @@ def test_its_mean_gradient_is_that_of_the_expected_reward(tapes, options):
     run = enumerated(task, batch, agent)
     parameters = [p for name, p in agent.named_parameters() if not name.startswith("baseline")]
     found = gradients(run, parameters)
-    assert found.count == (324 if tapes.steps == 3 else 81) and found.exact.norm() > 0.1
+    assert found.paths == (324 if tapes.steps == 3 else 81) and found.exact.norm() > 0.1
     torch.testing.assert_close(found.estimated, found.exact)
     if agent.config.controller == "lstm":
         directions = torch.randn(1, len(found.exact), dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -86,7 +86,7 @@ def test_the_three_gradients_agree_and_a_wrong_one_does_not():
     torch.testing.assert_close(flat_gradient(expectation(lambda choose: run(choose)[0]), [logits]), found.exact)
     numerical = numerical_gradient(lambda: expectation(lambda choose: run(choose)[0]), [logits])
     torch.testing.assert_close(numerical, found.exact, rtol=1e-6, atol=1e-8)
-    assert torch.equal(logits.detach(), LOGITS) and found.count == 9
+    assert torch.equal(logits.detach(), LOGITS) and found.paths == 9
 
     def biased(choose):
         reward, _, first, _ = two_moves(logits)(choose)
@@ -152,7 +152,7 @@ def test_hard_hops_of_a_memory_network(monkeypatch, baseline):
 
     parameters = [p for name, p in agent.named_parameters() if not name.startswith("baseline")]
     found = gradients(run, parameters)
-    assert found.count == 4 and found.exact.norm() > 0.01
+    assert found.paths == 4 and found.exact.norm() > 0.01
     torch.testing.assert_close(found.estimated, found.exact)
 
 
