@@ -253,7 +253,7 @@ class NTM(nn.Module):
         memory = state.memory
         hidden, h, c = self._control(given, state)
 
-        said = self.heads(hidden)
+        said = self.heads(hidden).to(memory.dtype)  # mixed precision hands out a coarser one
         w = turn(said, memory, state.weights)
         if access == "soft":
             log_prob = w.new_zeros(len(given))

@@ -168,7 +168,7 @@ def straight_through(logits: Float[Tensor, "*r n"], noise: Float[Tensor, "*r n"]
         noise: uniform in (0, 1); the choice is drawn by the Gumbel-max trick.
     """
     soft = logits.softmax(-1)
-    return _one_hot(logits - (-noise.log()).log()) + soft - soft.detach()
+    return _one_hot(logits - (-noise.log()).log()) + (soft - soft.detach())  # exactly one-hot
 
 
 def gumbel_softmax(
@@ -180,7 +180,7 @@ def gumbel_softmax(
     """
     perturbed = logits - (-noise.log()).log()
     soft = (perturbed / temperature).softmax(-1)
-    return _one_hot(perturbed) + soft - soft.detach()
+    return _one_hot(perturbed) + (soft - soft.detach())
 
 
 def _one_hot(scores: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
