@@ -252,9 +252,15 @@ def own(path: Path, spec: StorySpec) -> tuple[list[Told], Story]:
         spec: of the agent that is to answer: its words, and how many sentences it remembers.
 
     Raises:
-        ValueError: if the file is not in the format, or has a word that the agent does not know; it names the file and the line.
+        ValueError: if the file is not in the format, has a word that the agent does not know, or a story that is longer than its memory; it names
+            the file and the line.
     """
     stories = read(path, answers=False)
+    for story in stories:
+        for question in story.asked:
+            if question.before > spec.sentences:
+                what = f"the memory holds {spec.sentences} sentences, found {question.before} before this question"
+                _refuse(str(path), question.line, what)
     # An answer is not needed to ask, and may be a word that the agent does not know.
     asked = [story._replace(asked=[question._replace(answer=None) for question in story.asked]) for story in stories]
     questions = encode(asked, spec)

@@ -16,12 +16,17 @@ from agents.ntm import NTMConfig
 from agents.plain import ConvNetConfig, FullyConnectedConfig
 from agents.player import PlayerConfig
 from agents.ram import RAMConfig
+from agents.rl_ntm import RLNTMConfig
 from agents.soft_attention import SoftAttentionConfig
 from envs.algorithms import CopyConfig, NgramsConfig, RecallConfig, RepeatCopyConfig, SortConfig
 from envs.babi import BabiConfig
 from envs.catch import CatchConfig
 from envs.digits import DigitsConfig
+from envs.foreign import CircleSquareConfig
 from envs.play import PlayCatchConfig
+from envs.tapes.exercises import ExercisesConfig
+from envs.tapes.play import PlayTapeConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.checks import at_least_one
 from hardattn.contract import StorySpec
 from hardattn.learner import LearnerConfig
@@ -36,6 +41,9 @@ TASKS = {
     "ngrams": NgramsConfig,
     "sort": SortConfig,
     "catch": PlayCatchConfig,
+    "tape": PlayTapeConfig,
+    "circle-square": CircleSquareConfig,
+    "exercises": ExercisesConfig,
 }
 AGENTS = {
     "ram": RAMConfig,
@@ -47,6 +55,7 @@ AGENTS = {
     "ntm": NTMConfig,
     "lstm": LSTMConfig,
     "player": PlayerConfig,
+    "rl-ntm": RLNTMConfig,
 }
 # For the command line one of many, each with options of its own; for whoever has one, whatever it is.
 if TYPE_CHECKING:
@@ -245,6 +254,38 @@ STUDIES |= {
         sentence="Catch by a player that sees the whole screen: a control",
     ),
 }
+
+
+STUDIES["player-circle-square"] = Study(
+    task=CircleSquareConfig(),
+    agent=PlayerConfig(hidden=128, features=128, std=0.5, discount=0.9, decay=0.95, entropy=0.05, shared=True),
+    learner=LearnerConfig(learning_rate=2e-3),
+    fit=FitConfig(steps=600, batch_size=256, evaluate_every=100, save_every=100),
+    sentence="ap_gym's CircleSquare-v0, by REINFORCE: circle or square, seen 5 x 5 pixels at a time",
+)
+for _exercise in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedAddition"):
+    STUDIES[f"player-{_exercise}"] = Study(
+        task=PlayTapeConfig(exercise=_exercise),
+        agent=PlayerConfig(hidden=128, features=64, discount=0.95, decay=0.95, entropy=0.02, shared=True),
+        learner=LearnerConfig(learning_rate=2e-3),
+        fit=FitConfig(steps=2000, batch_size=128, evaluate_every=200, save_every=200),
+        sentence=f"OpenAI Gym's {_exercise}, by reward alone",
+    )
+_RL_NTM = {
+    "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=6, steps=16, depth=35)),
+    "duplicated-input": ("lstm", ThreeTapesConfig(task="duplicated-input", symbols=10, longest=6, steps=24, depth=35)),
+    "reverse": ("direct", ThreeTapesConfig(task="reverse", symbols=10, longest=6, steps=16)),
+    "repeat-copy": ("direct", ThreeTapesConfig(task="repeat-copy", symbols=10, longest=4, steps=22)),
+    "forward-reverse": ("direct", ThreeTapesConfig(task="forward-reverse", symbols=10, longest=6, steps=20, marked=True)),
+}
+for _task, (_controller, _tapes) in _RL_NTM.items():
+    STUDIES[f"rl-ntm-{_task}"] = Study(
+        task=ExercisesConfig(tapes=_tapes, frozen=500),
+        agent=RLNTMConfig(controller=_controller, hidden=35, inverse_temperature=0.3),
+        learner=LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0),
+        fit=FitConfig(steps=800, batch_size=100, evaluate_every=200, save_every=200),
+        sentence=f"RL-NTM on {_task} (Zaremba and Sutskever 2015), smaller than published: 10 symbols",
+    )
 
 
 @dataclass(frozen=True)
