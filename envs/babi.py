@@ -74,12 +74,12 @@ class Babi:
             self._index["validation"].append(index[order[: len(index) // 10]])
             self._index["train"].append(index[order[len(index) // 10 :]])
         self._splits = {split: torch.cat(parts) for split, parts in self._index.items()}
-        self._splits |= dict(zip((f"task-{task}" for task in config.tasks), self._index["test"]))
+        self._splits |= dict(zip((f"task-{task}" for task in config.tasks), self._index["test"])) | {"mean": self._splits["test"]}
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The test questions of every task, if there are several."""
-        return tuple(f"task-{task}" for task in self.config.tasks) if len(self.config.tasks) > 1 else ()
+        """The test questions of every task, if there are several, and last those of all: tasks are equally large, so theirs is the mean over tasks."""
+        return (*(f"task-{task}" for task in self.config.tasks), "mean") if len(self.config.tasks) > 1 else ()
 
     def size(self, split: str) -> int:
         """Questions of a split, or of a task's part of the test set."""

@@ -95,13 +95,14 @@ def _summary(table: list[Scores], trained: Trained, split: str) -> Table:
 
 
 def _parts(table: list[Scores], trained: Trained) -> Table:
-    """Every metric of every part."""
-    by = _by(table, "name")
-    metrics = list(dict.fromkeys(scores.metric for scores in table))
-    shown = Table("", *metrics, title=f"{trained.name}: test set")
+    """Every metric of every part; an interval for the one that the task is about."""
+    by, main_metric = _by(table, "name"), metric_of(trained.task)
+    others = [m for m in dict.fromkeys(scores.metric for scores in table) if m != main_metric]
+    shown = Table("", main_metric, "95 % interval", *others, title=f"{trained.name}: test set")
     for name, found in by.items():
-        estimates = (interval(found[m].values, group=found[m].group) if m in found else None for m in metrics)
-        shown.add_row(name, *(f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})" if e else "" for e in estimates))
+        estimate = interval(found[main_metric].values, group=found[main_metric].group)
+        cells = [f"{estimate.value:.2f}{unit_of(main_metric)}", f"{estimate.low:.2f} to {estimate.high:.2f}"]
+        shown.add_row(name, *cells, *(f"{found[m].values.mean():.2f}" if m in found else "" for m in others))
     return shown
 
 

@@ -215,8 +215,8 @@ STUDIES |= {
     ),
 }
 
-_SEQUENCES = FitConfig(steps=20_000, batch_size=16, log_every=100, evaluate_every=1000, save_every=1000)
-_MACHINE = LearnerConfig(learning_rate=1e-3, clip=50.0)
+_SEQUENCES = FitConfig(steps=7000, batch_size=16, log_every=100, evaluate_every=1000, save_every=1000)
+_MACHINE = LearnerConfig(learning_rate=1e-3, schedule="constant", clip=50.0)
 _ALGORITHMS: dict[str, tuple[Any, str]] = {
     "copy": (CopyConfig(), "copying (Section 4.1)"),
     "repeat-copy": (RepeatCopyConfig(), "copying several times (Section 4.2)"),

@@ -38,7 +38,7 @@ def run_command() -> int:
     how = way(options.how, trained.agent.hows)
     is_run = options.model.is_dir()
     folder = writable(options.out or (options.model / "pictures" if is_run else Path("pictures") / trained.name))
-    title = f"{trained.name}, gaze: {how}"
+    title = f"{trained.name}, {how}"
     drawn = pictures(trained.agent, trained.task, split=options.split, how=how, title=title)
     drawn.still["policies"] = policies(trained.agent, trained.task, options.split)
     if is_run:

@@ -15,6 +15,7 @@ from envs.babi import Babi, BabiConfig
 from envs.catch import CatchConfig
 from envs.cue import Cue, CueConfig
 from envs.digits import Digits, DigitsConfig
+from envs.foreign import CircleSquare
 from envs.play import PlayCatch, PlayCatchConfig
 from hardattn.contract import Answer, Batch, GlimpseSpec, StorySpec, Trace
 
@@ -28,8 +29,9 @@ SMALL = {
     PlayCatch: [PlayCatchConfig(CatchConfig(height=6, width=9, side=3, scales=2), frozen=40)],
 }
 """Every task, with settings that are quick to draw."""
-ELSEWHERE = {Copy, RepeatCopy, Recall, Ngrams, Sort}
-"""A training batch of these has one length, so a sequence is not a function of its own number alone: tests/envs/test_algorithms.py."""
+ELSEWHERE = {Copy, RepeatCopy, Recall, Ngrams, Sort, CircleSquare}
+"""A training batch of the first has one length, so a sequence is not a function of its own number alone: tests/envs/test_algorithms.py. The last
+needs another project: tests/envs/test_foreign.py."""
 SPLITS = ("train", "validation", "test")
 
 
