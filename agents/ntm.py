@@ -52,7 +52,7 @@ class NTMConfig:
     """A head moves by so many rows at most, up or down."""
     access: Literal["soft", "sampled", "straight-through"] = "soft"
     """What a head does with its weighting: take all rows by their weights; draw one row, with the gradient of REINFORCE; or draw one row, with
-    the gradient that all rows would have had."""
+    the gradient that all rows would have had (which explodes over long sequences: the sharpening of a drawn row is as steep as a logarithm at 0)."""
     baseline: Literal["learned", "batch-mean", "leave-one-out", "none"] = "batch-mean"
     """Of REINFORCE; see `hardattn.estimators.Baseline`."""
     rollouts: int = 1

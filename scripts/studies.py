@@ -118,7 +118,7 @@ class Study:
             ValueError: if the configuration is not one that this version writes.
         """
         try:
-            task, agent = dict(config["task"]), dict(config["agent"])
+            task, agent = ({k: _frozen(v) for k, v in config[part].items()} for part in ("task", "agent"))
             return cls(
                 TASKS[task.pop("kind")](**task),
                 AGENTS[agent.pop("kind")](**agent),
@@ -127,6 +127,11 @@ class Study:
             )
         except (KeyError, TypeError) as problem:
             raise ValueError(f"the configuration is not one of this version's: {problem}") from None
+
+
+def _frozen(value: Any) -> Any:
+    """JSON knows no tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _name(kinds: Mapping[str, type], value: Any) -> str:
@@ -227,7 +232,7 @@ _ALGORITHMS: dict[str, tuple[Any, str]] = {
 _CONTROLLERS: dict[str, tuple[AgentConfig, str]] = {
     "ntm": (NTMConfig(), "Neural Turing Machine with an LSTM"),
     "ntm-ff": (NTMConfig(controller="feed-forward"), "Neural Turing Machine with a feed-forward controller"),
-    "ntm-hard": (NTMConfig(access="straight-through"), "Neural Turing Machine whose heads read and write one row"),
+    "ntm-hard": (NTMConfig(access="sampled"), "Neural Turing Machine whose heads read and write one row"),
     "lstm": (LSTMConfig(), "LSTM, a control"),
 }
 for _what, (_task, _sentence) in _ALGORITHMS.items():

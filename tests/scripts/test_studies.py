@@ -14,14 +14,22 @@ from hardattn.noise import keys
 from tests.scripts.processes import run
 
 DATA = os.environ.get("HARDATTN_DATA", "")
-PRESETS = ["ram-digits", "ram-mnist", "ram-translated-60", "ram-cluttered-60", "ram-cluttered-100"]
+ON_IMAGES = ["ram-digits", "ram-mnist", "ram-translated-60", "ram-cluttered-60", "ram-cluttered-100"]
+PRESETS = [*ON_IMAGES, "ram-catch"]
 PLACES = ["digits", "translated-60", "cluttered-60", "cluttered-100"]
 WHO = [
     *("grid-gaze", "random-gaze", "centre-gaze", "raster-gaze", "draw", "bilinear"),
     *("soft", "fc-64", "fc-256", "conv", "deep-conv"),
 ]
 CONTENDERS = [f"{who}-{where}" for where in PLACES for who in WHO]
-ON_MNIST = [name for name in (*PRESETS, *CONTENDERS) if not name.endswith("-digits")]
+ON_MNIST = [name for name in (*ON_IMAGES, *CONTENDERS) if not name.endswith("-digits")]
+ON_STORIES = ["memn2n-babi-1k", "memn2n-babi-10k", "memn2n-babi-1k-hard", "memn2n-stories"]
+ALGORITHMS = ["copy", "repeat-copy", "recall", "ngrams", "sort"]
+ON_SEQUENCES = [f"{who}-{what}" for what in ALGORITHMS for who in ("ntm", "ntm-ff", "ntm-hard", "lstm")]
+ON_TAPES = [f"player-{what}" for what in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedAddition")]
+EXERCISES = [f"rl-ntm-{what}" for what in ("copy", "duplicated-input", "reverse", "repeat-copy", "forward-reverse")]
+GAMES = ["ram-catch", "random-gaze-catch", "full-view-catch", *ON_TAPES, *EXERCISES]
+WITHOUT_DATA = ["memn2n-stories", *ON_SEQUENCES, *GAMES]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,40 @@ def agent_of(study, folder):
 def test_every_study_is_tested(studies):
     """And a contender is on every task that it shares with RAM."""
     assert [name for name in studies if name.startswith("ram-")] == PRESETS
-    assert list(studies) == [*PRESETS, *CONTENDERS]
+    others = {*ON_STORIES, *ON_SEQUENCES, *GAMES, "player-circle-square"}
+    assert list(studies)[: len(ON_IMAGES + CONTENDERS)] == [*ON_IMAGES, *CONTENDERS]
+    assert set(studies) == {*ON_IMAGES, *CONTENDERS} | others
+
+
+@pytest.mark.parametrize("name", WITHOUT_DATA)
+def test_a_study_that_needs_no_data_can_take_a_step(studies, tmp_path, name):
+    agent, task = agent_of(studies[name], tmp_path)
+    loss = agent(next(task.batches("train", batch_size=2)))
+    loss.total.backward()
+    assert loss.total.isfinite() and all(p.grad.isfinite().all() for p in agent.parameters() if p.grad is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("memn2n-stories", "--generated"),
+        ("ntm-recall", "--frozen"),
+        ("lstm-copy", "--frozen"),
+        ("ram-catch", "--frozen"),
+        ("player-Copy", "--frozen"),
+        ("rl-ntm-reverse", "--frozen"),
+    ],
+)
+def test_a_study_of_every_kind_runs(studies, tmp_path, name, option):
+    """From the command line to the rows of its test set, and its pictures."""
+    ended = run("train", name, "--steps", 2, "--batch-size", 4, option, 20, folder=tmp_path)
+    assert ended.code == 0, ended.text
+    rows = json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())
+    parts = getattr(agent_of(studies[name], tmp_path)[1], "parts", ())
+    assert not parts or {row["name"] for row in rows} >= set(parts)
+    drawn = run("visualize", tmp_path / "runs" / f"{name}-0", "--out", "pictures", folder=tmp_path)
+    assert drawn.code == 0 and (tmp_path / "pictures" / "learning.png").exists(), drawn.text
 
 
 @pytest.mark.slow
@@ -55,7 +96,7 @@ def test_a_study_of_the_digits_runs(studies, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="needs MNIST: HARDATTN_DATA names the folder that holds MNIST/raw")
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "ram-digits"])
+@pytest.mark.parametrize("name", [name for name in ON_IMAGES if name != "ram-digits"])
 def test_a_preset_runs_on_mnist(studies, tmp_path, name):
     ended = run("train", name, "--steps", 2, "--no-pictures", "--data-dir", Path(DATA).absolute(), folder=tmp_path)
     assert ended.code == 0, ended.text

@@ -1,0 +1,62 @@
+"""Stories of one's own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.processes import refused, run
+
+STORY = "1 John went to the kitchen.\n2 Mary moved to the garden.\n3 Where is John?\tkitchen\t1\n4 Where is Mary?\n"
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> Path:
+    """A memory network that has read a little."""
+    folder = tmp_path_factory.mktemp("reader")
+    ended = run("train", "memn2n-stories", "--steps", 20, "--generated", 60, "--memory", 10, "--no-pictures", folder=folder)
+    assert ended.code == 0, ended.text
+    return folder / "runs" / "memn2n-stories-0"
+
+
+def told(folder: Path, text: str | bytes) -> Path:
+    path = folder / "story.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_every_question_is_answered_and_every_hop_shown(reader, tmp_path):
+    ended = run("answer", reader, told(tmp_path, STORY), folder=tmp_path)
+    assert ended.code == 0, ended.text
+    for part in ("where is john?", "where is mary?", "hop 3", "mary moved to the garden"):
+        assert part in ended.out
+    assert "right)" in ended.out or "expected kitchen)" in ended.out
+    ended = run("answer", reader / "best.safetensors", told(tmp_path, STORY), "--how", "argmax", "--json", "-", folder=tmp_path)
+    rows = json.loads(ended.out)
+    assert [row["question"] for row in rows] == ["where is john", "where is mary"] and len(rows[0]["hops"]) == 3
+    assert all(0 < row["probability"] < 1 and hop["weight"] == 1.0 for row in rows for hop in row["hops"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1 John went to the moon.\n2 Where is John?\n", "line 1: unknown word 'moon'"),
+        ("1 John went to the kitchen.\n3 Where is John?\n", "line 2: expected number 2"),
+        ("1 John went to the kitchen.\n2 Where is John?\tkitchen\t7\n", "line 2: supporting fact '7'"),
+        ("1 John went to the kitchen.\n", "holds no question"),
+        (b"1 John w\xffnt.\n", "line 1: byte 0xff is not UTF-8"),
+        (
+            "".join(f"{i} John went to the kitchen.\n" for i in range(1, 12)) + "12 Where is John?\n",
+            "line 12: the memory holds 10 sentences, found 11",
+        ),
+    ],
+)
+def test_a_malformed_story_is_refused_in_one_line(reader, tmp_path, text, expected):
+    ended = run("answer", reader, told(tmp_path, text), folder=tmp_path)
+    refused(ended, expected)
+    assert len(ended.err.splitlines()) == 1 and "story.txt" in ended.err
+
+
+def test_only_readers_read(tmp_path):
+    weights = Path(__file__).parents[2] / "weights" / "ram-digits.safetensors"
+    refused(run("answer", weights, told(tmp_path, STORY), folder=tmp_path), "expected a reader of stories")
