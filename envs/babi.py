@@ -74,7 +74,9 @@ class Babi:
             self._index["validation"].append(index[order[: len(index) // 10]])
             self._index["train"].append(index[order[len(index) // 10 :]])
         self._splits = {split: torch.cat(parts) for split, parts in self._index.items()}
-        self._splits |= dict(zip((f"task-{task}" for task in config.tasks), self._index["test"])) | {"mean": self._splits["test"]}
+        self._splits |= dict(zip((f"task-{task}" for task in config.tasks), self._index["test"])) | {
+            "mean": self._splits["test"]
+        }
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -276,7 +276,7 @@ for _exercise in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedA
         fit=FitConfig(steps=2000, batch_size=128, evaluate_every=200, save_every=200),
         sentence=f"OpenAI Gym's {_exercise}, by reward alone",
     )
-_RL_NTM = {
+_RL_NTM: dict[str, tuple[Any, ThreeTapesConfig]] = {
     "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=6, steps=16, depth=35)),
     "duplicated-input": ("lstm", ThreeTapesConfig(task="duplicated-input", symbols=10, longest=6, steps=24, depth=35)),
     "reverse": ("direct", ThreeTapesConfig(task="reverse", symbols=10, longest=6, steps=16)),

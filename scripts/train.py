@@ -200,8 +200,9 @@ def train(name: str, options: Options) -> int:
                 for how in (agent.hows[0], *([control] if control else []))
             }
             usual = found[agent.hows[0]]
-            news = ", the best so far" if usual < best else ""
-            if usual < best:
+            better = usual <= best  # of equals the one that was trained longer
+            news = ", the best so far" if better else ""
+            if better:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
             run.log(step, {f"validation/{how}": value for how, value in found.items()} | variance)
