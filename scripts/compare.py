@@ -249,7 +249,7 @@ def cells(entry: Entry, image_size: int | None) -> tuple[str, ...]:
     c = entry.cost
     return (
         *known,
-        f"{c.sensed:,.0f}",
+        f"{c.sensed:,.0f}" if image_size else "",
         f"{c.sensed / image_size:.2f}" if image_size else "",
         f"{c.scores:,.0f}",
         f"{c.reads:,.0f}",
@@ -373,8 +373,8 @@ def run_command() -> int:
     write_whole(folder / "comparison.csv", as_csv(rows, metric).encode())
     for name, picture in still.items():
         figures.save_png(folder / f"{name}.png", picture)
-    if "learning-curves" not in still:  # those of an earlier comparison
-        (folder / "learning-curves.png").unlink(missing_ok=True)
+    for name in {"learning-curves", "error-by-values-sensed"} - still.keys():  # those of an earlier comparison
+        (folder / f"{name}.png").unlink(missing_ok=True)
     for old in (folder / "board").glob("events.out.tfevents.*"):
         old.unlink()
     board(folder / "board", models, still, table)

@@ -48,3 +48,18 @@ def test_what_ram_is_compared_with_on_the_embedded_digits(name, published):
 @pytest.mark.parametrize(("how", "published"), [("mean", 1.16), ("random", 7.49)])
 def test_ram_on_mnist(how, published):
     assert error("ram-mnist", how, Path(str(DATA))) == pytest.approx(published, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("part", "bits"), [("length-20", 0.033), ("length-120", 0.190)])
+def test_a_machine_copies_six_times_as_much_as_it_was_trained_on(part, bits):
+    trained = load_trained(WEIGHTS / "ntm-copy.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, part, "soft").scores
+    assert scores["bits"].mean() == pytest.approx(bits, abs=0.01) and not scores["wrong-bits"].any()
+
+
+@pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
+@pytest.mark.parametrize(("part", "published"), [("task-1", 0.0), ("task-16", 1.5), ("mean", 12.14)])
+def test_a_reader_of_all_babi_tasks(part, published):
+    trained = load_trained(WEIGHTS / "memn2n-babi-1k.safetensors", Path(str(DATA)))
+    assert answer_all(trained.agent, trained.task, part, "soft").scores["error"].mean() == pytest.approx(published, abs=0.15)
