@@ -142,7 +142,8 @@ class MemoryNetwork(nn.Module):
         hops = self.read(question, how, rollouts=m, key=question.key, noisy=True)
         log_likelihood, correct = _judge(hops.logits, target)
         nll = -log_likelihood.mean()
-        entropy = torch.special.entr(self._masked(hops.scores, question).softmax(-1)).sum(-1).mean()
+        log_weights = self._masked(hops.scores, question).log_softmax(-1)
+        entropy = -(log_weights.exp() * log_weights).sum(-1).mean()  # `entr` has no finite gradient where the weight is 0
         terms = {"nll": nll, "error": 100 * (1 - correct.mean()), "entropy": entropy}  # of the hops in nats
         total = nll - config.entropy_bonus * entropy if config.entropy_bonus else nll
         reward = (correct if config.reward == "correct" else log_likelihood).detach()

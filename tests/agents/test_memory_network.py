@@ -250,6 +250,20 @@ def test_hard_hops_read_one_sentence_that_exists(access):
     assert agent.tables.grad.isfinite().all() and ("reinforce" in loss.terms) == (access == "sampled")
 
 
+def test_undecided_hops_are_rewarded_and_empty_slots_are_no_option():
+    settings = {"access": "sampled", "rollouts": 2, "baseline": "none", "scale": 2.0}
+    plain, rewarded, batch = agent_of(**settings), agent_of(**settings, entropy_bonus=0.3), batch_of()
+    one, other = plain.loss(batch), rewarded.loss(batch)
+    torch.testing.assert_close(one.total - 0.3 * one.terms["entropy"], other.total)
+    there = batch.question.sentences.any(-1)
+    scores = plain.read(batch.question, "sampled", rollouts=2, key=batch.question.key).scores
+    by_hand = [scores[:, i, :, : there[i].sum()].softmax(-1) for i in range(len(there))]
+    expected = torch.stack([-(p * p.log()).sum(-1).mean() for p in by_hand]).mean()
+    torch.testing.assert_close(one.terms["entropy"], expected.detach())
+    (gradient,) = torch.autograd.grad(other.total, rewarded.tables)
+    assert gradient.isfinite().all() and not torch.equal(gradient, torch.autograd.grad(one.total, plain.tables)[0])
+
+
 def test_draws_depend_on_the_seed_and_on_nothing_else():
     agent, batch = agent_of(access="sampled", scale=1.0), batch_of(count=40)
     one, again, other = (agent.answer(batch.question, "sampled", seed).trace.weights for seed in (0, 0, 1))
