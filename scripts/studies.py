@@ -210,7 +210,8 @@ STUDIES |= {
     "memn2n-babi-1k-hard": dataclasses.replace(
         _STORIES,
         task=BabiConfig(tasks=(1, 2, 3, 6, 14, 16)),
-        agent=MemoryNetworkConfig(linear_start=0.2, soft_start=0.2, access="straight-through"),
+        agent=MemoryNetworkConfig(linear_start=0.3, soft_start=0.4, access="sampled"),
+        fit=dataclasses.replace(_STORIES.fit, steps=20_000, evaluate_every=1000),
         sentence="hops that read one sentence each, on bAbI's tasks 1, 2, 3, 6, 14 and 16",
     ),
     "memn2n-stories": dataclasses.replace(
