@@ -53,8 +53,6 @@ class PlayCatchConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "frozen")
-        if isinstance(self.game, dict):  # JSON gives a dictionary back
-            object.__setattr__(self, "game", CatchConfig(**self.game))
 
     def build(self, data_dir: Path = Path("data")) -> "PlayCatch":
         return PlayCatch(self)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_type_hints
 
 import torch
 import tyro
@@ -118,10 +118,10 @@ class Study:
             ValueError: if the configuration is not one that this version writes.
         """
         try:
-            task, agent = ({k: _frozen(v) for k, v in config[part].items()} for part in ("task", "agent"))
+            task, agent = dict(config["task"]), dict(config["agent"])
             return cls(
-                TASKS[task.pop("kind")](**task),
-                AGENTS[agent.pop("kind")](**agent),
+                _built(TASKS[task.pop("kind")], task),
+                _built(AGENTS[agent.pop("kind")], agent),
                 LearnerConfig(**config["learner"]),
                 FitConfig(**config["fit"]),
             )
@@ -129,8 +129,14 @@ class Study:
             raise ValueError(f"the configuration is not one of this version's: {problem}") from None
 
 
+def _built(kind: type, values: Mapping[str, Any]) -> Any:
+    """A configuration from JSON, which knows neither tuples nor configurations within others."""
+    hints = get_type_hints(kind)
+    inner = {name: _built(hints[name], value) if isinstance(value, dict) else _frozen(value) for name, value in values.items()}
+    return kind(**inner)
+
+
 def _frozen(value: Any) -> Any:
-    """JSON knows no tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 

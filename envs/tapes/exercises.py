@@ -90,8 +90,6 @@ class ExercisesConfig:
     """Episodes for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.tapes, dict):  # JSON gives a dictionary back
-            object.__setattr__(self, "tapes", ThreeTapesConfig(**self.tapes))
         object.__setattr__(self, "times", tuple(self.times))  # JSON gives a list back
         at_least_one(self, "frozen")
         if not self.times or min(self.times) < 1:

@@ -87,7 +87,7 @@ def plain_hidden(agent, question, gaze):
 
 def plain_loss(agent, batch, drawn):
     """The hybrid loss, term by term, for given moves `drawn` [t - 1, m, b, 2]."""
-    config, (question, target) = agent.config, batch
+    config, (question, target, _) = agent.config, batch
     start = question.gaze.expand(1, drawn.shape[1], -1, -1)
     hidden = plain_hidden(agent, question, torch.cat([start, drawn]).clamp(-1, 1))
     log_likelihood = agent.classifier(hidden).log_softmax(-1).gather(-1, target.expand(hidden.shape[:-1])[..., None])[..., 0]

@@ -138,7 +138,7 @@ class Repainted:
         return self.task.size(split)
 
     def scenes(self, split: str, index: torch.Tensor, seed: int = 0) -> Batch:
-        question, target = self.task.scenes(split, index, seed)
+        question, target, _ = self.task.scenes(split, index, seed)
         image = torch.where(self.pixels, self.paint, question.image)
         return Batch(question._replace(image=image, table=summed_area_table(image, block=question.eye.coarsest)), target)
 
