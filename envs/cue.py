@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from envs.glimpse import Eye, Rules, ask
-from envs.numbered import classification_error, in_order
+from envs.numbered import classification_error, frozen_size, in_order
 from hardattn.checks import at_least_one
 from hardattn.contract import Answer, Batch, GlimpseSpec
 from hardattn.noise import fork, integers, keys
@@ -60,9 +60,7 @@ class Cue:
 
     def size(self, split: str) -> int:
         """Scenes in a pass. Training scenes are all new; a pass is only a way of counting them."""
-        if split not in ("train", "validation", "test"):
-            raise ValueError(f'split must be "train", "validation" or "test", found {split!r}')
-        return self.config.frozen
+        return frozen_size(split, self.config.frozen)
 
     def scenes(self, split: str, index: Int[Tensor, " b"], seed: int = 0) -> Batch:
         """Scenes by number. Validation and test scenes do not depend on the seed."""

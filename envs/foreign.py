@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.numbered import in_order
+from envs.numbered import frozen_size, in_order
 from envs.vector import GlimpseVectorEnv
 from hardattn.checks import at_least_one, literals
 from hardattn.contract import Answer, Batch, PlaySpec
@@ -326,9 +326,7 @@ class CircleSquare:
 
     def size(self, split: str) -> int:
         """Episodes in a pass. Training episodes are all new; a pass is only a way of counting them."""
-        if split not in ("train", "validation", "test"):
-            raise ValueError(f'split must be "train", "validation" or "test", found {split!r}')
-        return self.config.frozen
+        return frozen_size(split, self.config.frozen)
 
     def scenes(self, split: str, index: Int[Tensor, " b"], seed: int = 0) -> Batch:
         """Episodes by number. Validation and test episodes do not depend on the seed."""

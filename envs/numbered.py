@@ -40,6 +40,17 @@ def in_order(task: Scenes, split: str, *, batch_size: int, seed: int, start: int
         yield task.scenes(split, torch.arange(first, min(first + batch_size, total)))
 
 
+def frozen_size(split: str, frozen: int) -> int:
+    """Scenes in a pass of a task whose scenes are all made up: `frozen`, whatever the split.
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f'split must be "train", "validation" or "test", found {split!r}')
+    return frozen
+
+
 def classification_error(answer: Answer, batch: Batch) -> Float[Tensor, " b"]:
     """100 where the likeliest class is not the target, else 0, so that its mean is in percent."""
     return (answer.output.argmax(-1) != batch.target).float() * 100
