@@ -40,8 +40,8 @@ class Weights(NamedTuple):
 
 
 def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
-    """Autograd's own kernel: several times faster on a CPU than a product with a mask."""
-    return torch.ops.aten.threshold_backward(grad, output, 0)
+    """Autograd's own kernel: several times faster on a CPU than a product with a mask. It overwrites `grad`, which spares the cache a third tensor."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=grad)
 
 
 class _Chain(torch.autograd.Function):
@@ -53,9 +53,10 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         steps, w = Steps(*ctx.saved_tensors[:5]), Weights(*ctx.saved_tensors[5:])
-        delta = _through_relu(grad, steps.hidden)
-        for t in range(len(grad) - 2, -1, -1):
-            delta[t] += _through_relu(delta[t + 1] @ w.recurrent, steps.hidden[t])
+        delta = torch.ops.aten.threshold_backward(grad, steps.hidden, 0)
+        each = delta.unbind()
+        for t in range(len(each) - 2, -1, -1):
+            each[t].add_(_through_relu(each[t + 1] @ w.recurrent, steps.hidden[t]))
         flat = [x.flatten(0, 1) for x in steps]
         seen, gaze, encoded, joined, _ = flat
         d_hidden = delta.flatten(0, 1)
