@@ -19,6 +19,7 @@ from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, w
 from hardattn.contract import Answer, Batch, Loss, Played, PlaySpec, Trace
 from hardattn.estimators import baseline_loss, baseline_of, clipped_surrogate, generalised_advantage
 from hardattn.noise import fork, uniform
+from hardattn.parallel import global_sum
 from hardattn.policies import Choice, GaussianGaze, Joint, Policy
 from hardattn.rollout import Episodes, play
 
@@ -47,6 +48,9 @@ class PlayerConfig:
     """Lambda of the generalised advantage, with the learned baseline: 1 for REINFORCE, less for less variance."""
     entropy: float = 0.0
     """Weight of the policy's entropy in the loss, so that it does not settle too early."""
+    standardised: bool = False
+    """Whether what is seen is brought to mean 0 and variance 1, number by number, by what was seen in training so far. A pixel that is nearly always dark
+    is else drowned by the biases."""
 
     def __post_init__(self) -> None:
         literals(self)
@@ -69,10 +73,39 @@ class Replay(NamedTuple):
     """Episodes that were played before, as a question: their loss is taken as often as one likes, while the policy moves on (PPO)."""
 
     episodes: Episodes
+    """With what was seen as the network was given it."""
     log_prob: Float[Tensor, "t b"]
     """Under the policy that acted."""
     advantage: Float[Tensor, "t b"]
     returns: Float[Tensor, "t b"]
+
+
+class Moments(nn.Module):
+    """Mean and variance of all observations so far, which its forward takes out of them (Andrychowicz et al. 2021, Section 3.4). They are state, not parameters."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.square: Tensor
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("square", torch.ones(width))
+
+    def forward(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
+        # What never changed in training is left out of it by the clamp, should it ever change.
+        return ((seen - self.mean) * (self.square - self.mean.square()).clamp(min=1e-4).rsqrt()).clamp(-10, 10)
+
+    @torch.no_grad()
+    def learn(self, episodes: Episodes) -> None:
+        """Take in what was seen before every move that was really made."""
+        alive = episodes.alive[..., None].to(self.mean)
+        seen = episodes.seen[:-1].to(self.mean)
+        count, total, squares = (global_sum(x.flatten(0, 1).sum(0)) for x in (alive, seen * alive, seen.square() * alive))
+        share = count / (self.count + count)
+        self.count += count[0]
+        self.mean.lerp_(total / count, share)
+        self.square.lerp_(squares / count, share)
 
 
 class Player(nn.Module):
@@ -87,6 +120,7 @@ class Player(nn.Module):
         self.core = nn.LSTM(config.features, config.hidden)
         self.actor = nn.Linear(config.hidden, self.policy.parameters)
         self.baseline = nn.Linear(config.hidden, 1) if config.baseline == "learned" else None
+        self.seen: Moments | None = Moments(spec.seen) if config.standardised else None
         with torch.no_grad():  # the first policy is nearly uniform, its gaze nearly in the middle
             self.actor.weight *= 0.1
             self.actor.bias.zero_()
@@ -136,7 +170,8 @@ class Player(nn.Module):
         key = torch.cat([fork(game.key, f"rollout {i}") for i in range(config.rollouts)])
         if config.rollouts > 1:
             game = game._replace(key=game.key.repeat(config.rollouts))
-        episodes = self.play(game, "sampled", key)
+        raw = self.play(game, "sampled", key)
+        episodes = raw._replace(seen=self._looked_at(raw.seen))
         hidden = self._read(episodes.seen)
         if self.baseline is not None:
             value = self.baseline(hidden).squeeze(-1)
@@ -154,6 +189,8 @@ class Player(nn.Module):
             subtracted = baseline_of(kind, each)
             advantage = (each - subtracted).flatten(1) - (0.0 if greedy is None else greedy)
         log_prob = self.policy.log_prob(self._chosen(episodes.action), self.actor(hidden[:-1])) * episodes.alive
+        if self.seen is not None:
+            self.seen.learn(raw)  # for the next batch: this one is learned from as it was acted on
         return Batch(Replay(episodes, log_prob, advantage, returns), batch.target)
 
     @torch.no_grad()
@@ -192,7 +229,7 @@ class Player(nn.Module):
 
         def act(i: int, seen: Float[Tensor, "b o"]) -> Float[Tensor, "b a"]:
             nonlocal state
-            h, state = self.core(self.encoder(seen)[None].relu(), state)
+            h, state = self.core(self.encoder(self._looked_at(seen))[None].relu(), state)
             parameters = self.actor(h[0])
             if how == "sampled":
                 assert noise is not None
@@ -211,6 +248,9 @@ class Player(nn.Module):
         return generalised_advantage(
             episodes.reward, value, episodes.terminated, episodes.over, discount=c.discount, decay=c.decay
         )
+
+    def _looked_at(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
+        return seen if self.seen is None else self.seen(seen)
 
     def _read(self, seen: Float[Tensor, "t b o"]) -> Float[Tensor, "t b d"]:
         return self.core(self.encoder(seen).relu())[0]

@@ -62,7 +62,7 @@ class RAMConfig:
     features: int = 128
     """Units that encode what is seen, and as many that encode where."""
     glimpse: Literal["linear", "conv"] = "linear"
-    """What encodes a glimpse: one rectified layer, or two convolutions before it."""
+    """What encodes a glimpse: one rectified layer, or a convolution before it."""
     gaze: Literal["learned", "random", "centre", "raster"] = "learned"
     """Who moves the eye in training: the policy, or a control that learns to see and not to look."""
     policy: Literal["gaussian", "grid"] = "gaussian"
@@ -191,19 +191,19 @@ class LSTMCore(nn.Module):
 
 
 class ConvGlimpse(nn.Module):
-    """Two convolutions over the patch of all scales, then one layer, which the agent rectifies."""
+    """A convolution over the patch of all scales, four to seven places a side, then one layer, which the agent rectifies."""
 
     def __init__(self, spec: GlimpseSpec, features: int) -> None:
         super().__init__()
         self.shape = (spec.scales * spec.channels, spec.side, spec.side)
-        half = (spec.side + 1) // 2
-        self.near = nn.Conv2d(self.shape[0], 16, 3, padding=1)
-        self.far = nn.Conv2d(16, 32, 3, stride=2, padding=1)
-        self.out = nn.Linear(32 * half * half, features)
+        # A small patch has no places to spare.
+        kernel, border = (5, 0) if spec.side >= 8 else (3, 1)
+        stride = max(1, spec.side // 6)
+        self.filters = nn.Conv2d(self.shape[0], 32, kernel, stride, border)
+        self.out = nn.Linear(32 * ((spec.side + 2 * border - kernel) // stride + 1) ** 2, features)
 
     def forward(self, seen: Float[Tensor, "*r p"]) -> Float[Tensor, "*r f"]:
-        x = self.far(self.near(seen.reshape(-1, *self.shape)).relu()).relu()
-        return self.out(x.flatten(1)).view(*seen.shape[:-1], -1)
+        return self.out(self.filters(seen.reshape(-1, *self.shape)).relu().flatten(1)).view(*seen.shape[:-1], -1)
 
 
 class Locator(nn.Linear):

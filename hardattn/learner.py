@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hardattn.checks import above_zero, at_least_zero
+from hardattn.checks import above_zero, at_least_one, at_least_zero
 from hardattn.contract import Batch
 from hardattn.parallel import global_mean
 
@@ -35,6 +35,8 @@ class LearnerConfig:
     """Largest norm of the gradient. Parts of an agent that share no gradient are clipped apart."""
     weight_decay: float = 0.0
     """Decoupled decay of all matrices (Loshchilov and Hutter 2019), as a part of the learning rate."""
+    epochs: int = 1
+    """Updates with every batch that was acted on. With more than one the policy's loss is PPO's (Schulman et al. 2017)."""
 
     def __post_init__(self) -> None:
         above_zero(self, "learning_rate", "clip")
@@ -43,6 +45,7 @@ class LearnerConfig:
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ValueError(f"schedule must be constant, linear or cosine, found {self.schedule!r}")
         at_least_zero(self, "weight_decay", "momentum")
+        at_least_one(self, "epochs")
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step` (from 0) of `steps`."""

@@ -134,7 +134,7 @@ def train(name: str, options: Options) -> int:
     from lightning_fabric import Fabric
 
     from hardattn.evaluation import metric_of, unit_of
-    from hardattn.learner import Learner
+    from hardattn.learner import Learner, Replaying
     from hardattn.parallel import global_mean, world
     from hardattn.runs import Run, load_into, save_weights
     from hardattn.training import Interrupted, fit
@@ -150,6 +150,9 @@ def train(name: str, options: Options) -> int:
     metric = metric_of(task)
     unit = unit_of(metric)
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
+    epochs = study.learner.epochs
+    if epochs > 1 and not hasattr(agent, "act"):
+        raise ValueError(f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another")
     leader = world()[0] == 0
 
     run: Run | None = None  # the leader's: one process writes
@@ -224,7 +227,7 @@ def train(name: str, options: Options) -> int:
     try:
         with ticker:
             fit(
-                learner,
+                Replaying(learner, epochs) if epochs > 1 else learner,
                 batches,
                 steps=study.fit.steps,
                 start=start,
