@@ -81,7 +81,7 @@ class Replay(NamedTuple):
 
 
 class Moments(nn.Module):
-    """Mean and variance of all observations so far, which its forward takes out of them (Andrychowicz et al. 2021, Section 3.4). They are state, not parameters."""
+    """Mean and variance of all observations so far, which its forward takes out of them (Andrychowicz et al. 2021, Section 3.4): state, not parameters."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from envs.games import Game, GameEnv, GameVectorEnv
 from envs.glimpse import Eye
-from envs.render import BACKGROUND, GAP, OUTSIDE, PANEL, PATCHES, SMOOTH, Canvas, Pen, colours, patches
+from envs.render import BACKGROUND, GAP, OUTSIDE, PANEL, PATCHES, RIGHT, SMOOTH, WRONG, Canvas, Pen, colours, patches
 from envs.views import MultiDiscreteView, View, cells, reals, wholes
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals
 from hardattn.glimpse import direct_retina
@@ -213,6 +213,32 @@ def _multidiscrete(grid: int) -> MultiDiscreteView:
 VIEWS: dict[str, Any] = {"dict": DictView, "multidiscrete": _multidiscrete, "discrete": DiscreteView, "paddle": PaddleView}
 
 
+def picture(core: Catch, state: State, row: int) -> UInt8[np.ndarray, "y x 3"]:
+    """One game of a batch. Left: the screen with the retina's windows, the ball white and the paddle blue. Right: the glimpse as it is delivered."""
+    state = State(*(part[row : row + 1] for part in state))
+    eye, screen = core.config.eye, core.screen(state)[0]
+    bottom = torch.zeros_like(screen)
+    bottom[:, -1, int(state.paddle) : int(state.paddle) + core.config.paddle] = 1.0
+    canvas = Canvas((screen.shape[-2], screen.shape[-1]), eye)
+    height = 2 * GAP + max(canvas.height, PATCHES + 40)
+    size = (3 * GAP + canvas.width + PANEL, height + height % 2)  # films want even sizes
+    size = (size[0] + size[0] % 2, size[1])
+    picture = Image.new("RGB", (size[0] * SMOOTH, size[1] * SMOOTH), BACKGROUND)
+    pen = Pen(picture)
+    pen.box(GAP, GAP, canvas.width, canvas.height, fill=OUTSIDE)
+    corner = (GAP + canvas.margin * canvas.zoom, GAP + canvas.margin * canvas.zoom)
+    coloured = torch.cat([screen * (1 - 0.7 * bottom), screen * (1 - 0.3 * bottom), screen])
+    pen.pixels(*corner, colours(coloured), (canvas.size[1] * canvas.zoom, canvas.size[0] * canvas.zoom))
+    canvas.windows(pen, GAP, GAP, corner, state.gaze[0])
+    left = 2 * GAP + canvas.width
+    pen.text(left, GAP, f"step {int(state.ball[0, 1])} of {core.config.height - 1}")
+    patches(pen, left, GAP + 24, core.look(state, state.gaze)[0], eye)
+    if int(state.ball[0, 1]) == core.config.height - 1:
+        caught = 0 <= int(state.ball[0, 0] - state.paddle) < core.config.paddle
+        pen.text(left, GAP + 24 + PATCHES, "caught" if caught else "missed", colour=RIGHT if caught else WRONG)
+    return np.asarray(picture.reduce(SMOOTH)).copy()
+
+
 class CatchGame(Game):
     """Catch for Gymnasium.
 
@@ -273,26 +299,7 @@ class CatchGame(Game):
         return {"ball": state.ball, "paddle": state.paddle}
 
     def draw(self, state: State, row: int, mode: str) -> UInt8[np.ndarray, "y x 3"]:
-        """Left: the screen with the retina's windows, the ball white and the paddle blue. Right: the glimpse as it is delivered."""
-        state = State(*(part[row : row + 1] for part in state))
-        eye, screen = self.core.config.eye, self.core.screen(state)[0]
-        bottom = torch.zeros_like(screen)
-        bottom[:, -1, int(state.paddle) : int(state.paddle) + self.core.config.paddle] = 1.0
-        canvas = Canvas((screen.shape[-2], screen.shape[-1]), eye)
-        height = 2 * GAP + max(canvas.height, PATCHES + 40)
-        size = (3 * GAP + canvas.width + PANEL, height + height % 2)  # films want even sizes
-        size = (size[0] + size[0] % 2, size[1])
-        picture = Image.new("RGB", (size[0] * SMOOTH, size[1] * SMOOTH), BACKGROUND)
-        pen = Pen(picture)
-        pen.box(GAP, GAP, canvas.width, canvas.height, fill=OUTSIDE)
-        corner = (GAP + canvas.margin * canvas.zoom, GAP + canvas.margin * canvas.zoom)
-        coloured = torch.cat([screen * (1 - 0.7 * bottom), screen * (1 - 0.3 * bottom), screen])
-        pen.pixels(*corner, colours(coloured), (canvas.size[1] * canvas.zoom, canvas.size[0] * canvas.zoom))
-        canvas.windows(pen, GAP, GAP, corner, state.gaze[0])
-        left = 2 * GAP + canvas.width
-        pen.text(left, GAP, f"step {int(state.ball[0, 1])} of {self.core.config.height - 1}")
-        patches(pen, left, GAP + 24, self.core.look(state, state.gaze)[0], eye)
-        return np.asarray(picture.reduce(SMOOTH)).copy()
+        return picture(self.core, state, row)
 
 
 class CatchEnv(GameEnv):

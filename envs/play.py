@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from envs.catch import Catch, CatchConfig
+from envs.catch import Catch, CatchConfig, picture
 from envs.numbered import frozen_size, in_order
 from hardattn.checks import at_least_one
 from hardattn.contract import Answer, Batch, PlaySpec
@@ -41,6 +42,10 @@ class CatchEpisodes(NamedTuple):
     ) -> tuple[Any, Float[Tensor, " b"], Bool[Tensor, " b"], Bool[Tensor, " b"]]:
         gaze = action[:, :2] if self.game.config.sight == "glimpse" else torch.zeros_like(state.gaze)
         return self.game.step(state, gaze, action[:, -1].long())
+
+    def draw(self, state: Any, row: int) -> UInt8[np.ndarray, "y x 3"]:
+        """One game, for people."""
+        return picture(self.game, state, row)
 
 
 @dataclass(frozen=True)

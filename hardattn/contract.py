@@ -128,7 +128,8 @@ class PlaySpec:
 class Played(Protocol):
     """The question of a game: one episode for every example, to be played from its beginning. Its reward is all that is known of the answer.
 
-    An action [b, a] is what `PlaySpec` says: the gaze (x, y) in [-1, 1] first, if there is one, then the number of every choice.
+    An action [b, a] is what `PlaySpec` says: the gaze (x, y) in [-1, 1] first, if there is one, then the number of every choice. A game that can be
+    shown to people also has `draw(state, row)`, which returns a picture [y, x, 3] of one episode, always of the same size.
     """
 
     key: Int[Tensor, " b"]

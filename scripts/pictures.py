@@ -1,11 +1,16 @@
 """The pictures of an agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from envs.stories import spoken
+from envs.tapes.exercises import TapeSpec
+from envs.tapes.pictures import letter
+from envs.tapes.play import TapeEpisodes
+from envs.tapes.three_tapes import Moves
 from hardattn import figures
 from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec
 from hardattn.evaluation import Estimate, answer_all, first_scenes, interval, metric_of
@@ -14,6 +19,8 @@ SCENES = 6
 """A fixed handful, always the first of the validation set, so that one sees the gaze change."""
 STORIES = 5
 """Stories on a page."""
+GAMES, STRIPS = 6, 3
+"""Games in a film, and of how many of them moments are shown side by side."""
 HEAT_SCENES = 1000
 """Scenes behind a heat map."""
 
@@ -44,7 +51,9 @@ def pictures(
     if isinstance(task.spec, SequenceSpec):
         return Drawn(_memories(agent, task, split, how, title), {})
     if isinstance(task.spec, PlaySpec):
-        return Drawn({}, {})
+        return _episodes(agent, task, split, how, title, moving)
+    if isinstance(task.spec, TapeSpec):
+        return Drawn(_heads(agent, task, split, how, title), {})
     many = first_scenes(task, split, HEAT_SCENES)
     few = Batch(*(_first(part, _spread(many, task)) for part in many))
     answer = agent.answer(few.question, how)
@@ -108,6 +117,68 @@ def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) ->
                 counts=batch.notes[0],
                 title=title if part == split else f"{title}: {part}",
             )
+    return still
+
+
+def _episodes(agent: Any, task: Any, split: str, how: str | None, title: str, moving: bool) -> Drawn:
+    """A handful of games: moments of each, of tapes the paths of their heads, and a film."""
+    batch = first_scenes(task, split, GAMES)
+    game = batch.question
+    if not hasattr(game, "draw"):  # others' environments
+        return Drawn({}, {})
+    trace = agent.answer(game, how).trace
+    state = game.reset()
+    states, over, steps = [state], torch.zeros(GAMES, dtype=torch.bool), torch.zeros(GAMES, dtype=torch.long)
+    for action in trace.moves.unbind(1):
+        steps += ~over
+        state, _, terminated, truncated = game.step(state, action)
+        states.append(state)
+        over = over | terminated | truncated
+    frames = [[game.draw(state, row) for state in states[: int(steps[row]) + 1]] for row in range(GAMES)]
+    still = {"episodes": figures.film_strip(frames[:STRIPS])}
+    if isinstance(game, TapeEpisodes):
+        config = game.tape.config
+        _, write, symbol = trace.moves.long().unbind(-1)
+        still["heads"] = figures.head_paths(
+            states[0].tape,
+            torch.stack([state.head for state in states[:-1]], 1),
+            symbol.where(write == 1, -1),
+            right=trace.rewards > 0,
+            steps=steps,
+            symbols=[letter(config, i) for i in range(config.readable)],
+            title=title,
+        )
+    return Drawn(still, {"animation": figures.film(frames)} if moving else {})
+
+
+def _heads(agent: Any, task: Any, split: str, how: str | None, title: str) -> dict[str, Any]:
+    """Where the heads of a machine with three tapes were, and what it wrote: a symbol is right if more than half of the belief was in it."""
+    batch = first_scenes(task, split, GAMES)
+    game = batch.question
+    trace = agent.answer(game, how).trace
+    state = game.reset(game.complexity)
+    nothing = torch.zeros(GAMES, game.core.config.size)
+    heads, fingers, written = [], [], []
+    for action in trace.moves.long().unbind(1):
+        heads.append(state.head)
+        fingers.append(state.finger)
+        target = state.target.gather(1, state.emitted.clamp(max=state.target.shape[1] - 1)[:, None])[:, 0]
+        written.append(target.where(action[:, 2] == 1, -1))
+        state, *_ = game.core.step(state, Moves(*action.unbind(-1)), nothing)
+    there = torch.arange(state.tape.shape[1]) < state.columns[:, None]
+    names = [*(chr(ord("A") + i) for i in range(game.core.config.symbols)), "."]
+    told = {"right": trace.rewards > -math.log(2), "symbols": names}
+    paths = {
+        "input": (heads, state.tape.where(there, -1)),
+        "memory": (fingers, torch.full((GAMES, game.core.config.cells), -1)),
+    }
+    still = {}
+    for name, (places, tape) in paths.items():
+        head = torch.stack(places, 1)
+        two = torch.stack([head, torch.zeros_like(head)], -1)
+        still[f"heads-{name}"] = figures.head_paths(
+            tape[..., None], two, torch.stack(written, 1), title=f"{title}: head on the {name}", **told
+        )
     return still
 
 

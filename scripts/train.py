@@ -152,7 +152,9 @@ def train(name: str, options: Options) -> int:
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     epochs = study.learner.epochs
     if epochs > 1 and not hasattr(agent, "act"):
-        raise ValueError(f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another")
+        raise ValueError(
+            f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another"
+        )
     leader = world()[0] == 0
 
     run: Run | None = None  # the leader's: one process writes

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from envs.numbered import in_order
 from envs.tapes.algorithmic import LONGEST, State, Tape
 from envs.tapes.environments import EXERCISES
+from envs.tapes.pictures import picture
 from hardattn.checks import above_zero, at_least_one
 from hardattn.contract import Answer, Batch, PlaySpec
 from hardattn.noise import fork, keys, uniform
@@ -69,6 +71,10 @@ class TapeEpisodes(NamedTuple):
         self, state: State, action: Float[Tensor, "b 3"]
     ) -> tuple[State, Float[Tensor, " b"], Bool[Tensor, " b"], Bool[Tensor, " b"]]:
         return self.tape.step(state, action.long())
+
+    def draw(self, state: State, row: int) -> UInt8[np.ndarray, "y x 3"]:
+        """One tape, for people."""
+        return picture(self.tape.config, state, row)
 
 
 @dataclass(frozen=True)

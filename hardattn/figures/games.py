@@ -1,11 +1,12 @@
-"""What a player did on a tape: where its head was at every step, and what it wrote there. Time goes down (as in Zaremba et al. 2016, Figure 3)."""
+"""What a player did: frames of its episodes side by side, and of a tape where its head was at every step and what it wrote there, with the time going down
+(as in Zaremba et al. 2016, Figure 3)."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -114,6 +115,50 @@ def animate_heads(
         for i in range(longest)
     ]
     return frames + frames[-1:] * end
+
+
+def film(episodes: Sequence[Sequence[Picture]], *, across: int = 2, end: int = 8) -> list[UInt8[np.ndarray, "Y X 3"]]:
+    """Episodes side by side, a frame for every step; those that are over stand still, and the last frame comes `end` times more.
+
+    Args:
+        episodes: frames of every episode, at least one each, all of one size.
+        across: episodes in a row.
+        end: of the last frame.
+
+    Raises:
+        ValueError: if there is no episode, or the frames differ in size.
+    """
+    longest = _one_size(episodes)
+    empty = np.full_like(episodes[0][0], 255)
+    rows = -(-len(episodes) // across)
+    frames = []
+    for t in range(longest):
+        cells = [episode[min(t, len(episode) - 1)] for episode in episodes] + [empty] * (rows * across - len(episodes))
+        frames.append(np.concatenate([np.concatenate(cells[i : i + across], 1) for i in range(0, len(cells), across)]))
+    return frames + frames[-1:] * end
+
+
+def film_strip(episodes: Sequence[Sequence[Picture]], *, moments: int = 4) -> UInt8[np.ndarray, "Y X 3"]:
+    """A row for every episode: its first frame, its last, and some between them.
+
+    Args:
+        episodes: as for `film`.
+        moments: frames in a row.
+
+    Raises:
+        ValueError: if there is no episode, or the frames differ in size.
+    """
+    _one_size(episodes)
+    rows = [[episode[i] for i in np.linspace(0, len(episode) - 1, moments).round().astype(int)] for episode in episodes]
+    return np.concatenate([np.concatenate(row, 1) for row in rows])
+
+
+def _one_size(episodes: Sequence[Sequence[Picture]]) -> int:
+    """Frames of the longest episode."""
+    sizes = {frame.shape for episode in episodes for frame in episode}
+    if len(sizes) != 1 or not all(episodes):
+        raise ValueError(f"expected episodes of at least one frame, all of one size; found the sizes {sorted(sizes)}")
+    return max(map(len, episodes))
 
 
 def _check(tape: Tensor, head: Tensor, written: Tensor, right: Tensor | None, steps: Tensor | None) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardattn.figures.games import _check, animate_heads, head_paths
+from hardattn.figures.games import _check, animate_heads, film, film_strip, head_paths
 
 
 def case(b=3, n=7, t=9, rows=1, seed=0):
@@ -60,3 +60,24 @@ def test_parts_that_do_not_fit_are_refused():
     for parts in ((tape[:2], head, written), (tape, head[:, :0], written[:, :0]), (tape, head, written[:, :4])):
         with pytest.raises(ValueError, match="the same episodes and steps"):
             _check(*parts, None, None)
+
+
+def frame(value):
+    return np.full((4, 6, 3), value, np.uint8)
+
+
+def test_a_film_lasts_as_long_as_its_longest_episode_and_the_others_stand_still():
+    frames = film([[frame(1), frame(2)], [frame(3)], [frame(4), frame(5), frame(6)]], across=2, end=1)
+    assert [f.shape for f in frames] == [(8, 12, 3)] * 4
+    assert [f[::4, ::6, 0].ravel().tolist() for f in frames] == [[1, 3, 4, 255], [2, 3, 5, 255], [2, 3, 6, 255], [2, 3, 6, 255]]
+
+
+def test_a_strip_shows_the_first_and_the_last_frame_of_every_episode():
+    strip = film_strip([[frame(i) for i in range(7)], [frame(9)]], moments=3)
+    assert strip[::4, ::6, 0].tolist() == [[0, 3, 6], [9, 9, 9]]
+
+
+@pytest.mark.parametrize("episodes", [[], [[]], [[frame(0)], []], [[frame(0), frame(0)[:2]]]])
+def test_frames_of_several_sizes_or_none_are_refused(episodes):
+    with pytest.raises(ValueError, match="at least one frame"):
+        film(episodes)
