@@ -22,7 +22,8 @@ from torch import Tensor
 
 from envs.games import Game, GameEnv, GameVectorEnv
 from envs.glimpse import Eye
-from envs.render import BACKGROUND, GAP, OUTSIDE, PANEL, PATCHES, RIGHT, SMOOTH, WRONG, Canvas, Pen, colours, patches
+from envs.render import BACKGROUND, GAP, OUTSIDE, PANEL, PATCHES, SMOOTH, WRONG, Canvas, Pen, colours, patches
+from envs.render import RIGHT as DONE
 from envs.views import MultiDiscreteView, View, cells, reals, wholes
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals
 from hardattn.glimpse import direct_retina
@@ -235,7 +236,7 @@ def picture(core: Catch, state: State, row: int) -> UInt8[np.ndarray, "y x 3"]:
     patches(pen, left, GAP + 24, core.look(state, state.gaze)[0], eye)
     if int(state.ball[0, 1]) == core.config.height - 1:
         caught = 0 <= int(state.ball[0, 0] - state.paddle) < core.config.paddle
-        pen.text(left, GAP + 24 + PATCHES, "caught" if caught else "missed", colour=RIGHT if caught else WRONG)
+        pen.text(left, GAP + 24 + PATCHES, "caught" if caught else "missed", colour=DONE if caught else WRONG)
     return np.asarray(picture.reduce(SMOOTH)).copy()
 
 

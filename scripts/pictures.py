@@ -1,6 +1,7 @@
 """The pictures of an agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,14 @@ from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
 from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec
-from hardattn.evaluation import Estimate, answer_all, first_scenes, interval, metric_of
+from hardattn.evaluation import Estimate, Scores, answer_all, first_scenes, interval, metric_of, unit_of
 
 SCENES = 6
 """A fixed handful, always the first of the validation set, so that one sees the gaze change."""
 STORIES = 5
 """Stories on a page."""
+SIZES = ("length", "level", "items")
+"""What the numbers of a test set's parts may count."""
 GAMES, STRIPS = 6, 3
 """Games in a film, and of how many of them moments are shown side by side."""
 HEAT_SCENES = 1000
@@ -215,6 +218,28 @@ def policies(agent: Any, task: Any, split: str) -> Any:
         estimate: Estimate = interval(values, group=getattr(task, "views", 1))
         bars.append(figures.Bar(how, *estimate))
     return figures.error_bars(bars, title=f"{metric} on the {split} set, by way of answering")
+
+
+def by_size(table: Iterable[Scores], title: str = "") -> dict[str, Any]:
+    """Every metric of a test set whose parts have numbers (lengths, levels) against these numbers; nothing of other test sets."""
+    charts: dict[str, dict[str, list[tuple[int, Estimate]]]] = {}
+    sizes = set()
+    for scores in table:
+        kind, _, number = scores.part.rpartition("-")
+        if number.isdigit() and kind in SIZES:
+            sizes.add(kind)
+            point = int(number), interval(scores.values, group=scores.group)
+            charts.setdefault(scores.metric, {}).setdefault(scores.how or "usual way", []).append(point)
+    drawn = {}
+    for metric, ways in charts.items():
+        curves = {
+            how: figures.Curve([x for x, _ in points], *map(list, zip(*(e for _, e in points)))) for how, points in ways.items()
+        }
+        kind = " or ".join(sorted(sizes))
+        drawn[f"{metric}-by-{kind}"] = figures.learning_curves(
+            curves, title=title, ylabel=metric + (" (%)" if "%" in unit_of(metric) else ""), xlabel=kind
+        )
+    return drawn
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

@@ -256,8 +256,9 @@ STUDIES["ntm-recall"] = dataclasses.replace(
 
 _CATCH = Study(
     task=PlayCatchConfig(),
-    agent=PlayerConfig(hidden=128, features=128, entropy=0.01, decay=0.95),
-    fit=FitConfig(steps=10_000, evaluate_every=1000, save_every=1000),
+    agent=PlayerConfig(hidden=128, features=128, discount=0.97, decay=0.95, entropy=0.003, shared=True, standardised=True),
+    learner=LearnerConfig(epochs=3),
+    fit=FitConfig(steps=2000, batch_size=256, evaluate_every=100, save_every=100),
     sentence="Catch, by reward alone: where to look and how to move (Mnih et al. 2014, Section 4.2)",
 )
 STUDIES |= {

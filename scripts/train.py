@@ -299,11 +299,16 @@ def _unusual(options: Options, name: str) -> tuple[str, ...]:
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
     from hardattn.evaluation import evaluate, metric_of, rows, unit_of
+    from hardattn.figures import add_figure
+    from scripts.pictures import by_size
 
     _tell(True, "scoring the test set ...")
     trained = load_trained(run.folder, options.data_dir)
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
+    for name, picture in by_size(table, trained.name).items():
+        add_figure(run.board, name, picture, options.study.fit.steps)
+    run.close()
     try:
         write_rows(found, str(run.folder / "test.json"))
     except ValueError as problem:  # no fault of the request: --resume scores again

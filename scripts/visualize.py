@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
 from hardattn import figures
 from hardattn.checks import way
-from hardattn.evaluation import CONTROLS, control_of
+from hardattn.contract import SequenceSpec
+from hardattn.evaluation import CONTROLS, control_of, evaluate, metric_of, unit_of
 from hardattn.runs import Run
 from scripts.cli import main, writable
-from scripts.pictures import pictures, policies, save
-from scripts.studies import load_trained
+from scripts.pictures import by_size, pictures, policies, save
+from scripts.studies import Trained, load_trained
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,41 @@ def run_command() -> int:
     title = f"{trained.name}, {how}"
     drawn = pictures(trained.agent, trained.task, split=options.split, how=how, title=title)
     drawn.still["policies"] = policies(trained.agent, trained.task, options.split)
+    if options.split == "test" and hasattr(trained.task, "parts"):
+        drawn.still.update(by_size(evaluate(trained.agent, trained.task, "test", trained.agent.hows), trained.name))
     if is_run:
-        metrics = Run.open(options.model).metrics()
-        control, curves = control_of(trained.agent.hows), {}
-        for label, key in {
-            "training": "error",
-            "validation": f"validation/{trained.agent.hows[0]}",
-            **({f"validation, {CONTROLS[control]}": f"validation/{control}"} if control else {}),
-        }.items():
-            rows = [row for row in metrics if key in row]
-            if rows:
-                curves[label] = figures.Curve([row["step"] for row in rows], [row[key] for row in rows])
-        drawn.still["learning"] = figures.learning_curves(curves, title=trained.name)
+        drawn.still.update(learning(trained))
     console = Console()
     for path in save(drawn, folder):
         console.print(str(path), highlight=False)
     return 0
+
+
+def learning(trained: Trained) -> dict[str, Any]:
+    """The curves of a run: its metric, and of sequences the bits against the sequences seen."""
+    assert trained.folder is not None
+    records, agent, metric = Run.open(trained.folder).metrics(), trained.agent, metric_of(trained.task)
+    control = control_of(agent.hows)
+
+    def curves(keys: dict[str, str], scale: int = 1) -> dict[str, figures.Curve]:
+        found = {label: [row for row in records if key in row] for label, key in keys.items()}
+        return {
+            label: figures.Curve([scale * row["step"] for row in rows], [row[keys[label]] for row in rows])
+            for label, rows in found.items()
+            if rows
+        }
+
+    keys = {"training": metric, "validation": f"validation/{agent.hows[0]}"}
+    if control:
+        keys[f"validation, {CONTROLS[control]}"] = f"validation/{control}"
+    ylabel = f"{metric} (%)" if "%" in unit_of(metric) else metric
+    drawn = {"learning": figures.learning_curves(curves(keys), title=trained.name, ylabel=ylabel)}
+    if isinstance(trained.task.spec, SequenceSpec):
+        bits = curves({"training": "bits"}, trained.study.fit.batch_size)
+        drawn["bits"] = figures.learning_curves(bits, title=trained.name, ylabel="bits per sequence", xlabel="sequences seen")
+    for name, curve in curves({"return": "return", "level": "level"}).items():  # of a player; of a curriculum
+        drawn[name] = figures.learning_curves({name: curve}, title=trained.name, ylabel=name)
+    return drawn
 
 
 if __name__ == "__main__":

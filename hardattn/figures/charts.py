@@ -46,7 +46,13 @@ class Dot(NamedTuple):
 
 
 def learning_curves(
-    curves: Mapping[str, Curve], *, title: str = "", ylabel: str = "error (%)", log: bool = False, dpi: int = 130
+    curves: Mapping[str, Curve],
+    *,
+    title: str = "",
+    ylabel: str = "error (%)",
+    xlabel: str = "steps",
+    log: bool = False,
+    dpi: int = 130,
 ) -> Picture:
     """Curves against steps, each named at its end.
 
@@ -54,6 +60,7 @@ def learning_curves(
         curves: by name, drawn in order.
         title: of the page.
         ylabel: what is measured.
+        xlabel: what it is measured against.
         log: whether the values are on a logarithmic scale.
         dpi: pixels per inch.
     """
@@ -74,7 +81,7 @@ def learning_curves(
         axes.plot(curve.steps, curve.values, color=colour, **line)
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
-    axes.set_xlabel("steps", size=style.HEAD - 1, color=style.INK)
+    axes.set_xlabel(xlabel, size=style.HEAD - 1, color=style.INK)
     axes.set_ylabel(ylabel, size=style.HEAD - 1, color=style.INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6))

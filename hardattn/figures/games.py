@@ -66,6 +66,7 @@ def head_paths(
     filled = int((tapes >= 0).any(-1).sum(1).max())
     first = max(min(0, int(columns.min(initial=0))), -ASTRAY)
     last = min(max(filled - 1, int(columns.max(initial=0))), filled - 1 + ASTRAY)
+    last = max(last, first + 3)  # as wide as what is written above
     wide, step = (last - first + 1) * CELL, float(np.clip(5.0 / longest, 0.05, 0.17))
     above = rows * CELL + 0.08
     panel = (wide + OUTPUT, above + longest * step)
