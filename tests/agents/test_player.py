@@ -1,5 +1,6 @@
 """A player: its gradient is that of the expected return, and it learns games that need looking and remembering."""
 
+import copy
 import itertools
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from envs.catch import CatchConfig
 from envs.play import PlayCatchConfig
 from hardattn.contract import Batch, PlaySpec
 from hardattn.learner import Learner, LearnerConfig, Replaying
-from hardattn.noise import integers, keys
+from hardattn.noise import fork, integers, keys
 from hardattn.policies import Choice
 
 
@@ -149,6 +150,43 @@ def test_a_replay_has_the_same_gradient_as_the_first_time():
     first, again = (torch.autograd.grad(agent.loss(b).total, list(agent.parameters())) for b in (batch, played))
     for one, other in zip(first, again):
         torch.testing.assert_close(one, other)
+
+
+def test_standardised_observations_have_the_moments_of_what_was_seen_in_real_moves():
+    agent = player(standardised=True)
+    torch.testing.assert_close(agent.seen(torch.eye(4).double()), torch.eye(4).double())  # nothing was seen yet
+    seen = []
+    for i in range(3):
+        game = DoubleLock(batch_of(40, 40 * i).question.key)
+        before = copy.deepcopy(agent)
+        acted = agent.act(Batch(game, torch.zeros(40))).question.episodes
+        raw = before.play(game, "sampled", fork(game.key, "rollout 0"))
+        torch.testing.assert_close(acted.seen, before.seen(raw.seen))  # it learns from what it acted on
+        seen.append(raw.seen[:-1][raw.alive])
+    every = torch.cat(seen)
+    torch.testing.assert_close(agent.seen.mean, every.mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(agent.seen.square, every.square().mean(0), atol=1e-6, rtol=0)
+    standard = agent.seen(every)
+    torch.testing.assert_close(standard.mean(0), torch.zeros(4).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard.var(0, unbiased=False), torch.ones(4).double(), atol=1e-4, rtol=0)
+
+
+def test_standardising_brings_out_a_faint_pixel():
+    """The number that matters differs by a hundredth. Without help the network hardly sees it."""
+
+    class Faint(Lock):
+        def observe(self, state):
+            return 0.01 * Lock.observe(self, state) + torch.tensor([1.0, 1.0, 1.0, 1.0])
+
+    def trained(standardised):
+        torch.manual_seed(1)
+        agent = PlayerConfig(hidden=24, features=12, standardised=standardised).build(SPEC)
+        learner = Learner(agent, LearnerConfig(learning_rate=1e-2), 150)
+        for i in range(150):
+            learner.update(Batch(Faint(batch_of(64, 64 * i).question.key), torch.zeros(64)), i)
+        return agent.answer(Faint(batch_of(500, seed=7).question.key)).output.mean().item()
+
+    assert trained(False) < 2 < 2.8 < trained(True)
 
 
 def test_settings_that_make_no_sense_are_refused():

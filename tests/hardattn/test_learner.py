@@ -157,6 +157,7 @@ def test_means_are_over_the_records_that_have_the_name():
         ({"optimizer": "adagrad"}, "adagrad"),
         ({"schedule": "steps"}, "steps"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"epochs": 0}, "epochs must be at least 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, complaint):
