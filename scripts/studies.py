@@ -26,6 +26,7 @@ from envs.foreign import CircleSquareConfig
 from envs.play import PlayCatchConfig
 from envs.tapes.exercises import ExercisesConfig
 from envs.tapes.play import PlayTapeConfig
+from envs.tapes.sequences import TapeSequencesConfig
 from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.checks import at_least_one
 from hardattn.contract import StorySpec
@@ -44,6 +45,7 @@ TASKS = {
     "tape": PlayTapeConfig,
     "circle-square": CircleSquareConfig,
     "exercises": ExercisesConfig,
+    "tape-sequences": TapeSequencesConfig,
 }
 AGENTS = {
     "ram": RAMConfig,
@@ -306,6 +308,14 @@ for _task, (_controller, _tapes) in _RL_NTM.items():
         fit=FitConfig(steps=800, batch_size=100, evaluate_every=200, save_every=200),
         sentence=f"RL-NTM on {_task} (Zaremba and Sutskever 2015), smaller than published: 10 symbols",
     )
+    if _task != "forward-reverse":  # for a machine without tapes it is reverse
+        STUDIES[f"ntm-tape-{_task}"] = Study(
+            task=TapeSequencesConfig(_tapes),
+            agent=NTMConfig(),
+            learner=_MACHINE,
+            fit=_SEQUENCES,
+            sentence=f"Neural Turing Machine on RL-NTM's {_task}: the soft counterpart",
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from envs.algorithms import CONTEXT, CopyConfig, NgramsConfig, RecallConfig, RepeatCopyConfig, SortConfig, optimal_bits
+from envs.tapes.sequences import TapeSequencesConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.contract import Answer, Task, Trace
 
 CONFIGS = [
@@ -15,6 +17,7 @@ CONFIGS = [
     RecallConfig(width=4, vectors=2, items=3, counts=(2, 5), frozen=30),
     NgramsConfig(length=20, frozen=30),
     SortConfig(width=4, vectors=6, highest=4, frozen=30),
+    TapeSequencesConfig(ThreeTapesConfig("repeat-copy", symbols=5, longest=3, steps=15), times=(1, 4), frozen=30),
 ]
 
 

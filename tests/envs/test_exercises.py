@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from envs.tapes.exercises import ExercisesConfig
+from envs.tapes.sequences import TapeSequencesConfig
 from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.contract import Answer, Task, Trace
 
@@ -50,6 +51,38 @@ def test_an_episode_is_a_function_of_its_number():
 def test_the_score_is_of_whole_outputs_and_of_symbols():
     scores = SMALL.build().score(Answer(torch.tensor([1.0, 0.75]), Trace()), next(SMALL.build().batches("test", batch_size=2)))
     assert scores["error"].tolist() == [0, 100] and scores["wrong-symbols"].tolist() == [0, 25]
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "answer"),
+    [
+        ("copy", 1, lambda x: x),
+        ("reverse", 1, lambda x: x.flip(1)),
+        ("duplicated-input", 3, lambda x: x[:, ::3]),
+    ],
+)
+def test_a_machine_without_tapes_hears_the_input_and_is_asked_for_the_output(task, columns, answer):
+    tapes = ThreeTapesConfig(task, symbols=5, longest=4, steps=15)
+    sequences = TapeSequencesConfig(tapes, times=(1, 3), frozen=20).build()
+    for part, n in (("length-4", 4), ("length-12", 12)):
+        batch = next(sequences.batches(part, batch_size=20))
+        assert batch.question.input.shape == (20, columns * n + 1 + n + 1, 6)
+        heard = batch.question.input[:, : columns * n].argmax(-1)
+        assert (batch.question.input[:, columns * n].argmax(-1) == 5).all()
+        assert (batch.question.input[:, columns * n + 1 :] == 0).all() and batch.notes.sum(1).tolist() == [n + 1] * 20
+        asked = batch.target[batch.notes].view(20, n + 1, 6)
+        assert (asked.sum(-1) == 1).all() and (asked[:, -1].argmax(-1) == 5).all()
+        assert torch.equal(asked[:, :-1].argmax(-1), answer(heard))
+
+
+def test_repeating_is_asked_for_by_number():
+    sequences = TapeSequencesConfig(ThreeTapesConfig("repeat-copy", symbols=5, longest=3, steps=15), frozen=12).build()
+    batch = sequences.scenes("validation", torch.arange(12))
+    for input, target, notes, times, n in zip(
+        *(batch.question.input, batch.target, batch.notes), [2, 2, 2, 3, 3, 3], [1, 2, 3] * 2
+    ):
+        heard = input[: n + 1].argmax(-1)
+        assert heard[0] == times and torch.equal(target[notes].argmax(-1), torch.cat([*[heard[1:]] * times, torch.tensor([5])]))
 
 
 def test_settings_that_make_no_sense_are_refused():

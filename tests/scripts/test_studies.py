@@ -26,6 +26,7 @@ ON_MNIST = [name for name in (*ON_IMAGES, *CONTENDERS) if not name.endswith("-di
 ON_STORIES = ["memn2n-babi-1k", "memn2n-babi-10k", "memn2n-babi-1k-hard", "memn2n-stories"]
 ALGORITHMS = ["copy", "repeat-copy", "recall", "ngrams", "sort"]
 ON_SEQUENCES = [f"{who}-{what}" for what in ALGORITHMS for who in ("ntm", "ntm-ff", "ntm-hard", "lstm")]
+ON_SEQUENCES += [f"ntm-tape-{what}" for what in ("copy", "duplicated-input", "reverse", "repeat-copy")]
 ON_TAPES = [f"player-{what}" for what in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedAddition")]
 EXERCISES = [f"rl-ntm-{what}" for what in ("copy", "duplicated-input", "reverse", "repeat-copy", "forward-reverse")]
 GAMES = ["ram-catch", "random-gaze-catch", "full-view-catch", *ON_TAPES, *EXERCISES]
