@@ -79,7 +79,7 @@ def metric_of(task: Any) -> str:
 
 def unit_of(metric: str) -> str:
     """What to write behind a number."""
-    return f" {metric}" if metric == "bits" else " %"
+    return {"bits": " bits", "return": ""}.get(metric, " %")
 
 
 @torch.inference_mode()

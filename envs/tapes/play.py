@@ -1,7 +1,7 @@
 """The algorithmic tapes as tasks: an episode is a question, and the reward for playing it is all that is known of the answer.
 
 Gym's curriculum makes inputs longer when they have been mastered, so what comes next depends on the player. Here an episode is a function of its number, as
-everywhere else: training mixes all lengths, more short ones than long, and the same seed brings the same episodes whoever plays. The measure is the one
+everywhere else: inputs become longer as training goes on, short ones stay among them, and the same seed brings the same episodes whoever plays. The measure is the one
 that the environment's threshold is about (see `PlayTape.threshold`).
 """
 
@@ -35,8 +35,8 @@ class TapeEpisodes(NamedTuple):
     tape: Tape
     key: Int[Tensor, " b"]
     low: int
-    high: int
-    """Levels (least lengths of an input) are drawn from `low` to `high`, by the episode's key."""
+    high: Int[Tensor, " b"]
+    """Levels (least lengths of an input) are drawn from `low` to `high`, by the episode's key. Whoever repeats the keys has these repeated, too."""
     skew: float = 1.0
     """1: all levels are equally likely. More: short ones are."""
     last: bool = True
@@ -52,7 +52,8 @@ class TapeEpisodes(NamedTuple):
     def level(self) -> Int[Tensor, " b"]:
         """Of every episode."""
         drawn = uniform(fork(self.key, "level"), 1)[:, 0] ** self.skew
-        return self.low + (drawn * (self.high - self.low + 1)).long().clamp(max=self.high - self.low)
+        more = self.high.repeat(len(self.key) // len(self.high)) - self.low
+        return self.low + (drawn * (more + 1)).long().minimum(more)
 
     def reset(self) -> State:
         return self.tape.reset(self.key, self.level)
@@ -85,8 +86,10 @@ class PlayTapeConfig:
     """A name in `envs.tapes.EXERCISES`."""
     top: int = LONGEST
     """The greatest level of training and validation."""
-    skew: float = 2.0
-    """Levels of training are u^skew of the way from the first to the top, u uniform: with 2, half of them lie in the first quarter."""
+    skew: float = 1.0
+    """Levels of training are u^skew of the way from the first to the greatest, u uniform: with 2, half of them lie in the first quarter."""
+    ramp: int = 1
+    """Training episodes in which the greatest level rises from the first to the top."""
     last: bool = True
     """Whether the last move is seen, too. Gym's players saw the symbol only."""
     levels: Sequence[int] = (2, 5, 10, 20, 30)
@@ -97,7 +100,7 @@ class PlayTapeConfig:
     def __post_init__(self) -> None:
         if self.exercise not in EXERCISES:
             raise ValueError(f"exercise must be one of {', '.join(EXERCISES)}, found {self.exercise!r}")
-        at_least_one(self, "top", "frozen")
+        at_least_one(self, "top", "frozen", "ramp")
         above_zero(self, "skew")
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON gives lists back
         first = EXERCISES[self.exercise].config.min_length
@@ -151,9 +154,12 @@ class PlayTape:
 
     def scenes(self, split: str, index: Int[Tensor, " b"], seed: int = 0) -> Batch:
         """Episodes by number. Validation and test episodes do not depend on the seed."""
-        levels = self._levels(split)
+        low, top, skew = self._levels(split)
+        high = torch.full_like(index, top)
+        if split == "train":
+            high = (low + index * (top - low + 1) // self.config.ramp).clamp(max=top)
         key = keys(seed if split == "train" else 0, f"tape {self.config.exercise} {split}", index)
-        return Batch(TapeEpisodes(self.tape, key, *levels, self.config.last), torch.zeros_like(index))
+        return Batch(TapeEpisodes(self.tape, key, low, high, skew, self.config.last), torch.zeros_like(index))
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `envs.numbered.in_order`."""

@@ -78,6 +78,15 @@ def test_levels_are_mixed_as_announced():
     assert PlayTapeConfig("DuplicatedInput").build().threshold == 18
 
 
+def test_levels_rise_with_the_number_of_the_episode():
+    task = PlayTapeConfig("Copy", top=11, ramp=1000).build()
+    level = torch.cat([b.question.level for b, _ in zip(task.batches("train", batch_size=100), range(15))])
+    highest = level.view(15, 100).amax(1)
+    assert (highest[:10] == torch.arange(2, 12)).all() and (highest[10:] == 11).all() and level[-500:].min() == 2
+    assert task.scenes("validation", torch.arange(500)).question.level.max() == 11
+    assert torch.equal(task.scenes("train", torch.arange(700, 800)).question.level, level[700:800])
+
+
 def test_what_is_seen_is_the_symbol_and_the_last_move():
     task = PlayTapeConfig("Copy").build()
     question = task.scenes("train", torch.arange(4)).question
@@ -115,6 +124,7 @@ def test_an_episode_is_a_function_of_its_number():
         ({"levels": (2, 40)}, "levels must be from 1 to 30"),
         ({"skew": 0.0}, "skew must be above 0"),
         ({"frozen": 0}, "frozen must be at least 1"),
+        ({"ramp": 0}, "ramp must be at least 1"),
     ],
     ids=str,
 )
