@@ -197,23 +197,28 @@ def train(name: str, options: Options) -> int:
         nonlocal best
         variance = _estimator_variance(learner, first_batch)
         if run is not None:
-            from hardattn.evaluation import CONTROLS, answer_all, control_of
+            from hardattn.evaluation import CONTROLS, answer_all, control_of, interval
 
             control = control_of(agent.hows)
+            group = getattr(task, "views", 1)
             found = {
-                how: float(answer_all(agent, task, "validation", how).scores[metric].mean())
+                how: interval(answer_all(agent, task, "validation", how).scores[metric], group=group)
                 for how in (agent.hows[0], *([control] if control else []))
             }
-            usual = found[agent.hows[0]]
+            usual = found[agent.hows[0]].value
             better = usual <= best  # of equals the one that was trained longer
             news = ", the best so far" if better else ""
             if better:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
-            run.log(step, {f"validation/{how}": value for how, value in found.items()} | variance)
+            means = {f"validation/{how}": estimate.value for how, estimate in found.items()}
+            ends = {
+                f"interval/{how}/{end}": getattr(estimate, end) for how, estimate in found.items() for end in ("low", "high")
+            }
+            run.log(step, means | ends | variance)
             if study.fit.pictures:
                 draw(run, agent, task, step, final=step == study.fit.steps)
-            beside = f" ({CONTROLS[control]}: {found[control]:.2f}{unit})" if control else ""
+            beside = f" ({CONTROLS[control]}: {found[control].value:.2f}{unit})" if control else ""
             ticker.say(f"step {step:,}: validation {metric} {usual:.2f}{unit}{news}{beside}")
         fabric.barrier()
 

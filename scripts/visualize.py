@@ -59,12 +59,15 @@ def learning(trained: Trained) -> dict[str, Any]:
     control = control_of(agent.hows)
 
     def curves(keys: dict[str, str], scale: int = 1) -> dict[str, figures.Curve]:
-        found = {label: [row for row in records if key in row] for label, key in keys.items()}
-        return {
-            label: figures.Curve([scale * row["step"] for row in rows], [row[keys[label]] for row in rows])
-            for label, rows in found.items()
-            if rows
-        }
+        drawn = {}
+        for label, key in keys.items():
+            rows = [row for row in records if key in row]
+            bands = [f"{key.replace('validation', 'interval')}/{end}" for end in ("low", "high")]
+            values = [[row[name] for row in rows if name in row] for name in (key, *bands)]
+            if rows:
+                band = values[1:] if len(values[1]) == len(rows) else ()  # older runs have none
+                drawn[label] = figures.Curve([scale * row["step"] for row in rows], values[0], *band)
+        return drawn
 
     keys = {"training": metric, "validation": f"validation/{agent.hows[0]}"}
     if control:
