@@ -146,7 +146,91 @@ class GameEnv(gym.Env[Any, Any]):
         return observation, {**info, "instance": self._instance}
 
 
-class GameVectorEnv(VectorEnv[Any, Any, Any]):
+class StreamedVectorEnv(VectorEnv[Any, Any, Any]):
+    """What native vectors share, whatever they hold: a random stream for every environment, masks, and what is refused.
+
+    Raises:
+        ValueError: if there is no environment, or no such autoreset mode.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        autoreset_mode: AutoresetMode | str,
+        return_torch: bool,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"there must be at least 1 environment, found num_envs={num_envs}")
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.return_torch = return_torch
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self._streams: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+        self._ended = torch.zeros(num_envs, dtype=torch.bool)
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Every environment's own stream."""
+        self._seed([None] * self.num_envs, range(self.num_envs))
+        return tuple(self._streams)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What every environment's stream was seeded with."""
+        self._seed([None] * self.num_envs, range(self.num_envs))
+        return tuple(self._seeds)
+
+    def _seeds_of(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        """One for each environment."""
+        if not isinstance(seed, Sequence):
+            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"expected one seed for each of {self.num_envs} environments, found {len(seed)}")
+        return seed
+
+    def _rows(self, mask: Any) -> Int[Tensor, " rows"]:
+        """The environments that a mask chooses."""
+        if mask is None:
+            return torch.arange(self.num_envs)
+        mask = mask.numpy() if isinstance(mask, Tensor) else mask
+        if not (isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_ and mask.any()):
+            raise ValueError(
+                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},), not all False, found {mask!r}'
+            )
+        return torch.from_numpy(mask.nonzero()[0])
+
+    def _seed(self, seeds: Sequence[int | None], rows: Sequence[int]) -> None:
+        """Seed the streams that a seed is given for; those that never had one start anywhere."""
+        if not self._streams:
+            pairs = [seeding.np_random() for _ in range(self.num_envs)]
+            self._streams, self._seeds = [stream for stream, _ in pairs], [seed for _, seed in pairs]
+        for i in rows:
+            if seeds[i] is not None:
+                self._streams[i], self._seeds[i] = seeding.np_random(seeds[i])
+
+    def _still_playing(self, actions: Any) -> Bool[Tensor, " n"]:
+        """Whose episodes have ended. Where nobody resets them, they take no action."""
+        ended = self._ended
+        if self.autoreset_mode is AutoresetMode.DISABLED and ended.any():
+            raise ValueError(
+                f"{int(ended.sum())} episodes, the first in environment {int(ended.nonzero()[0])}, have ended and take no "
+                f"action in {self.single_action_space}, found {shorten(repr(actions), 200)}: reset them first with "
+                'reset(options={"reset_mask": ...})'
+            )
+        return ended
+
+    def _give(self, tensor: Tensor) -> Any:
+        return tensor if self.return_torch else tensor.numpy()
+
+
+class GameVectorEnv(StreamedVectorEnv):
     """`num_envs` environments that step together. Infos carry what the game tells, and the numbers of their instances, "instance" [n].
 
     Args:
@@ -169,35 +253,11 @@ class GameVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         return_torch: bool = False,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"there must be at least 1 environment, found num_envs={num_envs}")
+        super().__init__(num_envs, game.observation_space, game.action_space, autoreset_mode, return_torch)
         self.game = game
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = _checked(game, render_mode)
-        self.return_torch = return_torch
-        self.single_observation_space = game.observation_space
-        self.single_action_space = game.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._streams: list[np.random.Generator] = []
-        self._seeds: list[int] = []
         self._state: Any = None
         self._instance = torch.zeros(num_envs, dtype=torch.int64)
-        self._ended = torch.zeros(num_envs, dtype=torch.bool)
-
-    @property  # type: ignore[misc]
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Every environment's own stream."""
-        self._seed([None] * self.num_envs, range(self.num_envs))
-        return tuple(self._streams)
-
-    @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """What every environment's stream was seeded with."""
-        self._seed([None] * self.num_envs, range(self.num_envs))
-        return tuple(self._seeds)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -219,10 +279,7 @@ class GameVectorEnv(VectorEnv[Any, Any, Any]):
         """
         options = options or {}
         rows = self._rows(options.get("reset_mask"))
-        if not isinstance(seed, Sequence):
-            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"expected one seed for each of {self.num_envs} environments, found {len(seed)}")
+        seed = self._seeds_of(seed)
         number = options.get("instance")
         if number is not None:
             number = wholes("instance", np.broadcast_to(number, self.num_envs), (self.num_envs,), INSTANCES)
@@ -247,13 +304,7 @@ class GameVectorEnv(VectorEnv[Any, Any, Any]):
         """
         state = _begun(self._state)
         action = self.game.decode(actions, self.num_envs)
-        ended = self._ended
-        if self.autoreset_mode is AutoresetMode.DISABLED and ended.any():
-            raise ValueError(
-                f"{int(ended.sum())} episodes, the first in environment {int(ended.nonzero()[0])}, have ended and take no "
-                f"action in {self.single_action_space}, found {shorten(repr(actions), 200)}: reset them first with "
-                'reset(options={"reset_mask": ...})'
-            )
+        ended = self._still_playing(actions)
         self._state, reward, terminated, truncated = self.game.step(state, action)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended.any():
             # Their action is ignored: whatever it did is overwritten by the new episode, which follows the old one's last state.
@@ -276,26 +327,6 @@ class GameVectorEnv(VectorEnv[Any, Any, Any]):
         """One picture per environment, or None (and a warning) without a render mode."""
         return _draw(self, _begun(self._state), self.num_envs)
 
-    def _rows(self, mask: Any) -> Int[Tensor, " rows"]:
-        """The environments that a mask chooses."""
-        if mask is None:
-            return torch.arange(self.num_envs)
-        mask = mask.numpy() if isinstance(mask, Tensor) else mask
-        if not (isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_ and mask.any()):
-            raise ValueError(
-                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},), not all False, found {mask!r}'
-            )
-        return torch.from_numpy(mask.nonzero()[0])
-
-    def _seed(self, seeds: Sequence[int | None], rows: Sequence[int]) -> None:
-        """Seed the streams that a seed is given for; those that never had one start anywhere."""
-        if not self._streams:
-            pairs = [seeding.np_random() for _ in range(self.num_envs)]
-            self._streams, self._seeds = [stream for stream, _ in pairs], [seed for _, seed in pairs]
-        for i in rows:
-            if seeds[i] is not None:
-                self._streams[i], self._seeds[i] = seeding.np_random(seeds[i])
-
     def _begin(self, rows: Int[Tensor, " rows"], number: np.ndarray | None = None, *, follow: bool = True) -> None:
         """Begin episodes in these environments, of given numbers [n] or of those that their streams draw."""
         if not len(rows):
@@ -315,9 +346,6 @@ class GameVectorEnv(VectorEnv[Any, Any, Any]):
     def _deliver(self, observation: Tensor | dict[str, Tensor]) -> Any:
         # The state may hold what is shown as well: nobody may change it from outside.
         return on_parts(lambda x: self._give(x.clone()), observation)
-
-    def _give(self, tensor: Tensor) -> Any:
-        return tensor if self.return_torch else tensor.numpy()
 
     def _infos(self, here: Bool[Tensor, " n"]) -> dict[str, Any]:
         """Infos of the chosen environments, 0 for the others, beside masks of who was chosen."""

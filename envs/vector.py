@@ -6,20 +6,18 @@ scene. All else follows from that number. N single environments therefore live t
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from envs import glimpse as core
 from envs.digits import DigitsConfig
+from envs.games import StreamedVectorEnv
 from envs.glimpse import Observation, Rules, State
 from envs.numbered import Scenes
 from envs.render import Frames
@@ -116,7 +114,7 @@ def _task(task: Any, data_dir: Path) -> Scenes:
     return task
 
 
-class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
+class GlimpseVectorEnv(StreamedVectorEnv):
     """`num_envs` glimpse environments that step together.
 
     Observations, for n environments, k scales, c channels and windows of side g: "glimpse" [n, k * c, g, g] in [0, 1], finest
@@ -154,36 +152,12 @@ class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
         return_torch: bool = False,
         **game: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"there must be at least 1 environment, found num_envs={num_envs}")
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.return_torch = return_torch
         self.game = Game(task, **game)
+        super().__init__(num_envs, self.game.observation_space, self.game.view.space, autoreset_mode, return_torch)
         self.render_mode = render_mode
         self._frames = Frames(render_mode, num_envs, self.game.rules)
-        self.single_observation_space = self.game.observation_space
-        self.single_action_space = self.game.view.space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._streams: list[np.random.Generator] = []
-        self._seeds: list[int] = []
         self._state: State | None = None
         self._scene = torch.zeros(num_envs, dtype=torch.int64)
-        self._ended = torch.zeros(num_envs, dtype=torch.bool)
-
-    @property  # type: ignore[misc]
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Every environment's own stream."""
-        self._seed([None] * self.num_envs, range(self.num_envs))
-        return tuple(self._streams)
-
-    @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """What every environment's stream was seeded with."""
-        self._seed([None] * self.num_envs, range(self.num_envs))
-        return tuple(self._seeds)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -203,10 +177,7 @@ class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
         """
         options = options or {}
         rows = self._rows(options.get("reset_mask"))
-        if not isinstance(seed, Sequence):
-            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"expected one seed for each of {self.num_envs} environments, found {len(seed)}")
+        seed = self._seeds_of(seed)
         self._seed(seed, rows.tolist())
         scene = options.get("scene")
         numbers = None if scene is None else torch.from_numpy(self.game.named(scene, (self.num_envs,)))[rows]
@@ -227,13 +198,7 @@ class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
         """
         state = self._begun()
         move, answer = self.game.view.decode(actions, self.num_envs)
-        ended = self._ended
-        if self.autoreset_mode is AutoresetMode.DISABLED and ended.any():
-            raise ValueError(
-                f"{int(ended.sum())} episodes, the first in environment {int(ended.nonzero()[0])}, have ended and take no "
-                f"action in {self.single_action_space}, found {shorten(repr(actions), 200)}: reset them first with "
-                'reset(options={"reset_mask": ...})'
-            )
+        ended = self._still_playing(actions)
         state, observation, (reward, terminated, truncated) = core.step(state, move, answer, self.game.rules)
         self._state = state
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended.any():
@@ -265,26 +230,6 @@ class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
             raise gym.error.ResetNeeded("call reset() before step() or render(), and before a reset of some environments only")
         return self._state
 
-    def _rows(self, mask: Any) -> Int[Tensor, " rows"]:
-        """The environments that a mask chooses."""
-        if mask is None:
-            return torch.arange(self.num_envs)
-        mask = mask.numpy() if isinstance(mask, Tensor) else mask
-        if not (isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_ and mask.any()):
-            raise ValueError(
-                f'options["reset_mask"] must be a boolean array of shape ({self.num_envs},), not all False, found {mask!r}'
-            )
-        return torch.from_numpy(mask.nonzero()[0])
-
-    def _seed(self, seeds: Sequence[int | None], rows: Sequence[int]) -> None:
-        """Seed the streams that a seed is given for; those that never had one start anywhere."""
-        if not self._streams:
-            pairs = [seeding.np_random() for _ in range(self.num_envs)]
-            self._streams, self._seeds = [stream for stream, _ in pairs], [seed for _, seed in pairs]
-        for i in rows:
-            if seeds[i] is not None:
-                self._streams[i], self._seeds[i] = seeding.np_random(seeds[i])
-
     def _begin(self, rows: Int[Tensor, " rows"], observation: Observation | None, numbers: Tensor | None = None) -> Observation:
         """Begin episodes in these environments. Returns all observations: `observation`, with theirs put in."""
         if numbers is None:
@@ -307,9 +252,6 @@ class GlimpseVectorEnv(VectorEnv[Any, Any, Any]):
             "gaze": self._give(observation.gaze.clone()),
             "t": self._give(observation.time),
         }
-
-    def _give(self, tensor: Tensor) -> Any:
-        return tensor if self.return_torch else tensor.numpy()
 
     def _infos(self, here: Bool[Tensor, " n"]) -> dict[str, Any]:
         """Target and scene of the chosen environments, 0 for the others, beside masks of who was chosen."""

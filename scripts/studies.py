@@ -259,8 +259,8 @@ STUDIES["ntm-recall"] = dataclasses.replace(
 _CATCH = Study(
     task=PlayCatchConfig(),
     agent=PlayerConfig(hidden=128, features=128, discount=0.97, decay=0.95, entropy=0.003, shared=True, standardised=True),
-    learner=LearnerConfig(epochs=3),
-    fit=FitConfig(steps=2000, batch_size=256, evaluate_every=100, save_every=100),
+    learner=LearnerConfig(learning_rate=2e-3, epochs=3),
+    fit=FitConfig(steps=1000, batch_size=512, evaluate_every=50, save_every=50),
     sentence="Catch, by reward alone: where to look and how to move (Mnih et al. 2014, Section 4.2)",
 )
 STUDIES |= {
