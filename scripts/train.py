@@ -141,6 +141,9 @@ def train(name: str, options: Options) -> int:
     from scripts.pictures import draw
 
     study = options.study
+    if options.resume is not None and (done := _finished(Run.open(options.resume), study)):
+        _tell(True, done)
+        return 0
     task = study.task.build(options.data_dir)
     fabric = _fabric(Fabric, options)
     # Before anything is written, so that a missing file is found in time.
@@ -170,11 +173,9 @@ def train(name: str, options: Options) -> int:
             weights, state, progress = saved
             load_into(agent, weights, stored.folder)
             start, best = _restore(learner, weights, state, progress, records, stored.folder)
-        if start >= study.fit.steps:
-            if leader and not (stored.folder / "test.json").exists():  # it was stopped in its last moment
+        if start >= study.fit.steps:  # it was stopped in its last moment
+            if leader:
                 _conclude(stored, options)
-            done = f"{start:,} steps, validation {metric} {best:.2f}{unit}"
-            _tell(leader, f"{stored.folder} is finished: {done}. For more, start a new run")
             return 0
         if leader:
             run = stored
@@ -264,6 +265,16 @@ def train(name: str, options: Options) -> int:
     if run is not None:
         _conclude(run, options)
     return 0
+
+
+def _finished(run: Any, study: Study) -> str:
+    """What to say of a run that has nothing left to do, which needs no data; else nothing."""
+    saved = run.load()
+    if saved is None or saved[2]["step"] < study.fit.steps or not (run.folder / "test.json").exists():
+        return ""
+    return (
+        f"{run.folder} is finished: {saved[2]['step']:,} steps, {saved[2]['best']:.2f} in validation. For more, start a new run"
+    )
 
 
 def _restore(
