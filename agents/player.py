@@ -73,7 +73,8 @@ class Replay(NamedTuple):
     """Episodes that were played before, as a question: their loss is taken as often as one likes, while the policy moves on (PPO)."""
 
     episodes: Episodes
-    """With what was seen as the network was given it."""
+    shown: Float[Tensor, "states b o"]
+    """What was seen, as the network was given it."""
     log_prob: Float[Tensor, "t b"]
     """Under the policy that acted."""
     advantage: Float[Tensor, "t b"]
@@ -137,13 +138,17 @@ class Player(nn.Module):
         return () if self.config.shared else ("baseline",)
 
     def forward(self, batch: Batch) -> Loss:
+        """`loss`; in training, what was seen then counts for the moments, from the next batch on."""
+        batch = batch if isinstance(batch.question, Replay) else self.act(batch)
+        if self.training and self.seen is not None:
+            self.seen.learn(batch.question.episodes)
         return self.loss(batch)
 
     def loss(self, batch: Batch) -> Loss:
         """REINFORCE on episodes that are played for it, or PPO's loss on some that were (Schulman et al. 2017, Equation 9)."""
         played = batch.question if isinstance(batch.question, Replay) else self.act(batch).question
         episodes, alive = played.episodes, played.episodes.alive.float()
-        hidden = self._read(episodes.seen[:-1])
+        hidden = self._read(played.shown[:-1])
         parameters = self.actor(hidden)
         log_prob = self.policy.log_prob(self._chosen(episodes.action), parameters) * alive
         # Where the policy is still the one that acted, this is REINFORCE.
@@ -170,9 +175,9 @@ class Player(nn.Module):
         key = torch.cat([fork(game.key, f"rollout {i}") for i in range(config.rollouts)])
         if config.rollouts > 1:
             game = game._replace(key=game.key.repeat(config.rollouts))
-        raw = self.play(game, "sampled", key)
-        episodes = raw._replace(seen=self._looked_at(raw.seen))
-        hidden = self._read(episodes.seen)
+        episodes = self.play(game, "sampled", key)
+        shown = self._looked_at(episodes.seen)
+        hidden = self._read(shown)
         if self.baseline is not None:
             value = self.baseline(hidden).squeeze(-1)
             advantage = self._advantage(episodes, value)
@@ -189,9 +194,7 @@ class Player(nn.Module):
             subtracted = baseline_of(kind, each)
             advantage = (each - subtracted).flatten(1) - (0.0 if greedy is None else greedy)
         log_prob = self.policy.log_prob(self._chosen(episodes.action), self.actor(hidden[:-1])) * episodes.alive
-        if self.seen is not None:
-            self.seen.learn(raw)  # for the next batch: this one is learned from as it was acted on
-        return Batch(Replay(episodes, log_prob, advantage, returns), batch.target)
+        return Batch(Replay(episodes, shown, log_prob, advantage, returns), batch.target)
 
     @torch.no_grad()
     def answer(self, question: Played, how: str | None = None, seed: int = 0) -> Answer:

@@ -80,6 +80,7 @@ SMALL = {
     ],
     PlayerConfig: [
         (PlayerConfig(hidden=6, features=5), CATCH),
+        (PlayerConfig(hidden=6, features=5, shared=True, standardised=True), CATCH),
         (PlayerConfig(hidden=6, features=5, gaze="random", baseline="leave-one-out", rollouts=2, entropy=0.1), CATCH),
     ],
 }
@@ -209,8 +210,8 @@ def test_nothing_is_remembered_between_batches(case, how):
     agent.answer(first.question, how)
     agent.loss(first)
     same(agent.answer(second.question, how), alone)
-    # Only RL-NTM has a curriculum, which belongs to its weights.
-    assert not dict(agent.named_buffers()) or isinstance(case[0], RLNTMConfig)
+    # RL-NTM has a curriculum and some players have moments of what they saw: both belong to the weights, and go on in training alone.
+    assert not dict(agent.named_buffers()) or isinstance(case[0], RLNTMConfig | PlayerConfig)
 
 
 def test_answers_are_blind_to_targets(case):

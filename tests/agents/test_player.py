@@ -159,9 +159,10 @@ def test_standardised_observations_have_the_moments_of_what_was_seen_in_real_mov
     for i in range(3):
         game = DoubleLock(batch_of(40, 40 * i).question.key)
         before = copy.deepcopy(agent)
-        acted = agent.act(Batch(game, torch.zeros(40))).question.episodes
+        acted = agent.act(Batch(game, torch.zeros(40)))
+        agent(acted)
         raw = before.play(game, "sampled", fork(game.key, "rollout 0"))
-        torch.testing.assert_close(acted.seen, before.seen(raw.seen))  # it learns from what it acted on
+        torch.testing.assert_close(acted.question.shown, before.seen(raw.seen))  # it learns from what it acted on
         seen.append(raw.seen[:-1][raw.alive])
     every = torch.cat(seen)
     torch.testing.assert_close(agent.seen.mean, every.mean(0), atol=1e-6, rtol=0)
