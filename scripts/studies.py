@@ -285,12 +285,21 @@ STUDIES["player-circle-square"] = Study(
     fit=FitConfig(steps=600, batch_size=256, evaluate_every=100, save_every=100),
     sentence="ap_gym's CircleSquare-v0, by REINFORCE: circle or square, seen 5 x 5 pixels at a time",
 )
-for _exercise in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedAddition"):
+_READER = PlayerConfig(hidden=128, features=64, discount=0.95, decay=0.95, entropy=0.02, shared=True, standardised=True)
+_TAPES: dict[str, tuple[PlayTapeConfig, float, FitConfig]] = {
+    **{e: (PlayTapeConfig(e, skew=2.0), 0.95, FitConfig(150, 128, 25, 50, save_every=50)) for e in ("Copy", "DuplicatedInput")},
+    # Who guesses early earns a little: these are learned only if inputs begin short.
+    **{
+        e: (PlayTapeConfig(e, ramp=128_000), 0.99, FitConfig(1000, 256, 50, 100, save_every=100))
+        for e in ("RepeatCopy", "Reverse", "ReversedAddition")
+    },
+}
+for _exercise, (_tape, _discount, _fit) in _TAPES.items():
     STUDIES[f"player-{_exercise}"] = Study(
-        task=PlayTapeConfig(exercise=_exercise),
-        agent=PlayerConfig(hidden=128, features=64, discount=0.95, decay=0.95, entropy=0.02, shared=True),
-        learner=LearnerConfig(learning_rate=2e-3),
-        fit=FitConfig(steps=2000, batch_size=128, evaluate_every=200, save_every=200),
+        task=_tape,
+        agent=dataclasses.replace(_READER, discount=_discount),
+        learner=LearnerConfig(learning_rate=2e-3, epochs=3),
+        fit=_fit,
         sentence=f"OpenAI Gym's {_exercise}, by reward alone",
     )
 _RL_NTM: dict[str, tuple[Any, ThreeTapesConfig]] = {
