@@ -161,6 +161,10 @@ def _blocks(side: int, scales: int, zoom: int, shape: tuple[int, int, int, int],
     image and channel begins [b, 1, c, 1]; pixels of a block [k].
     """
     b, c, rows, columns = shape
+    if b * c * rows * columns >= 2**31:  # entries are counted in 32 bits
+        raise ValueError(
+            f"the tables of {b} images of {rows - 1} x {columns - 1} pixels and {c} channels have 2^31 entries or more: make the batch smaller"
+        )
     factors = torch.tensor([zoom**i for i in range(scales)], dtype=torch.int32, device=device)
     steps = factors[:, None, None] * torch.arange(side + 1, dtype=torch.int32, device=device)
     limits = torch.tensor([[columns - 1], [rows - 1]], dtype=torch.int32, device=device)

@@ -225,3 +225,8 @@ def test_sizes_below_one_are_refused_by_name(culprit):
     for look in (lambda: retina(summed_area_table(image, block=1), gaze, **sizes), lambda: direct_retina(image, gaze, **sizes)):
         with pytest.raises(ValueError, match=f"the retina's {culprit} .* at least 1, found 0"):
             look()
+
+
+def test_a_batch_whose_table_cannot_be_counted_is_refused():
+    with pytest.raises(ValueError, match="1048576 images of 63 x 63 pixels .* make the batch smaller"):
+        glimpse._blocks(4, 1, 2, (2**20, 1, 64, 64), torch.device("cpu"))
