@@ -228,5 +228,5 @@ def test_sizes_below_one_are_refused_by_name(culprit):
 
 
 def test_a_batch_whose_table_cannot_be_counted_is_refused():
-    with pytest.raises(ValueError, match="1048576 images of 63 x 63 pixels .* make the batch smaller"):
+    with pytest.raises(ValueError, match=r"1048576 images of 63 x 63 pixels .* make the batch smaller"):
         glimpse._blocks(4, 1, 2, (2**20, 1, 64, 64), torch.device("cpu"))
