@@ -88,25 +88,27 @@ class Moments(nn.Module):
         super().__init__()
         self.count: Tensor
         self.mean: Tensor
-        self.square: Tensor
+        self.variance: Tensor
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("square", torch.ones(width))
+        self.register_buffer("variance", torch.ones(width))
 
     def forward(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
         # What never changed in training is left out of it by the clamp, should it ever change.
-        return ((seen - self.mean) * (self.square - self.mean.square()).clamp(min=1e-4).rsqrt()).clamp(-10, 10)
+        return ((seen - self.mean) * self.variance.clamp(min=1e-4).rsqrt()).clamp(-10, 10)
 
     @torch.no_grad()
     def learn(self, episodes: Episodes) -> None:
-        """Take in what was seen before every move that was really made."""
+        """Take in what was seen before every move that was really made (Chan, Golub and LeVeque 1983). An update counts as often as it is made."""
         alive = episodes.alive[..., None].to(self.mean)
         seen = episodes.seen[:-1].to(self.mean)
-        count, total, squares = (global_sum(x.flatten(0, 1).sum(0)) for x in (alive, seen * alive, seen.square() * alive))
+        count = global_sum(alive.sum())
+        mean = global_sum((seen * alive).sum((0, 1))) / count
+        variance = global_sum(((seen - mean).square() * alive).sum((0, 1))) / count
         share = count / (self.count + count)
-        self.count += count[0]
-        self.mean.lerp_(total / count, share)
-        self.square.lerp_(squares / count, share)
+        self.variance.lerp_(variance, share).add_((mean - self.mean).square() * share * (1 - share))
+        self.mean.lerp_(mean, share)
+        self.count += count
 
 
 class Player(nn.Module):

@@ -191,7 +191,7 @@ class LSTMCore(nn.Module):
 
 
 class ConvGlimpse(nn.Module):
-    """A convolution over the patch of all scales, four to seven places a side, then one layer, which the agent rectifies."""
+    """A convolution over the patch of all scales, at most seven places a side, then one layer, which the agent rectifies."""
 
     def __init__(self, spec: GlimpseSpec, features: int) -> None:
         super().__init__()
@@ -354,9 +354,16 @@ class RAM(nn.Module):
             ValueError: for settings without a policy that acts by itself, or that stops.
         """
         config, question = self.config, batch.question
-        if self.locator is None or self._relaxed or config.stop or config.context or config.baseline == "self-critical":
+        if (
+            self.locator is None
+            or not self.moves
+            or self._relaxed
+            or config.stop
+            or config.context
+            or config.baseline == "self-critical"
+        ):
             raise ValueError(
-                "only a learned gaze that neither stops nor has a context or a self-critical baseline can be replayed"
+                "only a learned gaze that moves, and neither stops nor has a context or a self-critical baseline, can be replayed"
             )
         steps, drawn = self._act(
             question, self._mover("sampled", fork(question.key, "gaze"), config.rollouts), config.rollouts, None

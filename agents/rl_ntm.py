@@ -152,6 +152,8 @@ class Episode(NamedTuple):
     """The input."""
     right: Float[Tensor, " b"]
     """Part of the output's symbols."""
+    predicted: Float[Tensor, "t b symbols"]
+    """Probabilities of the next output, without gradient."""
 
 
 class Baseline(nn.Module):
@@ -264,7 +266,8 @@ class RLNTM(nn.Module):
             seed: of the draws.
 
         Returns:
-            The part [b] of the output's symbols that were right, and a trace: `moves` [b, t, 3] and `rewards` [b, t].
+            The part [b] of the output's symbols that were right, and a trace: `moves` [b, t, 3], `rewards` [b, t] and `belief` [b, t, symbols], what
+            it thought the next output was.
 
         Raises:
             ValueError: if `how` is unknown.
@@ -276,6 +279,7 @@ class RLNTM(nn.Module):
         trace = Trace(
             moves=episode.moves.transpose(0, 1).to(episode.right),
             rewards=episode.reward.transpose(0, 1),
+            belief=episode.predicted.transpose(0, 1),
             log_prob=episode.log_prob.transpose(0, 1),
             entropy=episode.entropy.transpose(0, 1),
             sensed=seen,
@@ -316,10 +320,10 @@ class RLNTM(nn.Module):
             moves = torch.stack([choose(t * heads + i, each) for i, each in enumerate(of_heads)], 1)
             state, reward = question.step(state, moves, predicted.log_softmax(1), keep, add)
             last = torch.cat([nn.functional.one_hot(m, n) for m, n in zip(moves.unbind(1), spec.choices)], 1).to(weight)
-            steps.append((given.detach(), moves, logits, reward))
-        given, moves, logits, reward = (torch.stack(x) for x in zip(*steps))
+            steps.append((given.detach(), moves, logits, reward, predicted.detach().softmax(1)))
+        given, moves, logits, reward, beliefs = (torch.stack(x) for x in zip(*steps))
         log_prob, entropy = self.policy.log_prob(moves.to(logits), logits), self.policy.entropy(logits)
-        return Episode(given, moves, log_prob, entropy, reward, whole, question.right(state).to(weight))
+        return Episode(given, moves, log_prob, entropy, reward, whole, question.right(state).to(weight), beliefs)
 
     def _practise(self, batch: Batch) -> tuple[Episode, Bool[Tensor, " b"]]:
         """Episodes drawn for training, and which of them say how well it goes."""

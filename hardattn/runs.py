@@ -93,6 +93,7 @@ class Run:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self.folder), purge_step=self._purge)
+            self._purge = None  # a writer that is opened later hides nothing of what this one writes
         return self._board
 
     def log(self, step: int, numbers: dict[str, float]) -> None:

@@ -1,6 +1,5 @@
 """The pictures of an agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +21,8 @@ STORIES = 5
 """Stories on a page."""
 SIZES = ("length", "level", "items")
 """What the numbers of a test set's parts may count."""
-GAMES, STRIPS = 6, 3
-"""Games in a film, and of how many of them moments are shown side by side."""
+GAMES, STRIPS, MOMENTS = 6, 3, 4
+"""Games in a film; how many of them are shown in still pictures, and how many moments of each."""
 HEAT_SCENES = 1000
 """Scenes behind a heat map."""
 
@@ -48,7 +47,7 @@ def pictures(
     agent: Any, task: Any, *, split: str = "validation", how: str | None = None, title: str = "", moving: bool = True
 ) -> Drawn:
     """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, the hops of a reader, the heads of a machine with
-    a memory, nothing of a network without attention."""
+    a memory or with tapes, a player's games, nothing of a network without attention."""
     if isinstance(task.spec, StorySpec):
         return Drawn({"hops": _hops(agent, task, split, how, title)}, {})
     if isinstance(task.spec, SequenceSpec):
@@ -126,61 +125,67 @@ def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) ->
 def _episodes(agent: Any, task: Any, split: str, how: str | None, title: str, moving: bool) -> Drawn:
     """A handful of games: moments of each, of tapes the paths of their heads, and a film."""
     batch = first_scenes(task, split, GAMES)
-    game = batch.question
+    game, n = batch.question, len(batch.target)
     if not hasattr(game, "draw"):  # others' environments
         return Drawn({}, {})
     trace = agent.answer(game, how).trace
     state = game.reset()
-    states, over, steps = [state], torch.zeros(GAMES, dtype=torch.bool), torch.zeros(GAMES, dtype=torch.long)
+    states, over, steps = [state], torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.long)
     for action in trace.moves.unbind(1):
         steps += ~over
         state, _, terminated, truncated = game.step(state, action)
         states.append(state)
         over = over | terminated | truncated
-    frames = [[game.draw(state, row) for state in states[: int(steps[row]) + 1]] for row in range(GAMES)]
-    still = {"episodes": figures.film_strip(frames[:STRIPS])}
+    moments = [torch.linspace(0, int(last), MOMENTS).round().long().tolist() for last in steps[:STRIPS]]
+    still = {"episodes": figures.film_strip([[game.draw(states[i], row) for i in at] for row, at in enumerate(moments)])}
     if isinstance(game, TapeEpisodes):
-        config = game.tape.config
+        config, tape = game.tape.config, states[0].tape
+        there = torch.arange(tape.shape[1]) < states[0].columns[:, None]
         _, write, symbol = trace.moves.long().unbind(-1)
         still["heads"] = figures.head_paths(
-            states[0].tape,
-            torch.stack([state.head for state in states[:-1]], 1),
-            symbol.where(write == 1, -1),
-            right=trace.rewards > 0,
-            steps=steps,
+            tape.where(there[..., None], -1)[:STRIPS],
+            torch.stack([state.head for state in states[:-1]], 1)[:STRIPS],
+            symbol.where(write == 1, -1)[:STRIPS],
+            right=trace.rewards[:STRIPS] > 0,
+            steps=steps[:STRIPS],
             symbols=[letter(config, i) for i in range(config.readable)],
             title=title,
         )
-    return Drawn(still, {"animation": figures.film(frames)} if moving else {})
+    if not moving:
+        return Drawn(still, {})
+    frames = [[game.draw(state, row) for state in states[: int(steps[row]) + 1]] for row in range(n)]
+    return Drawn(still, {"animation": figures.film(frames)})
 
 
 def _heads(agent: Any, task: Any, split: str, how: str | None, title: str) -> dict[str, Any]:
-    """Where the heads of a machine with three tapes were, and what it wrote: a symbol is right if more than half of the belief was in it."""
+    """Where the heads of a machine with three tapes were, and what it wrote."""
     batch = first_scenes(task, split, GAMES)
-    game = batch.question
+    game, n = batch.question, len(batch.target)
     trace = agent.answer(game, how).trace
-    state = game.reset(game.complexity)
-    nothing = torch.zeros(GAMES, game.core.config.size)
-    heads, fingers, written = [], [], []
+    state, size = game.reset(game.complexity), game.core.config.size
+    nothing = torch.zeros(n, size)
+    heads, fingers, targets = [], [], []
     for action in trace.moves.long().unbind(1):
         heads.append(state.head)
         fingers.append(state.finger)
-        target = state.target.gather(1, state.emitted.clamp(max=state.target.shape[1] - 1)[:, None])[:, 0]
-        written.append(target.where(action[:, 2] == 1, -1))
+        targets.append(state.target.gather(1, state.emitted.clamp(max=state.target.shape[1] - 1)[:, None])[:, 0])
         state, *_ = game.core.step(state, Moves(*action.unbind(-1)), nothing)
-    there = torch.arange(state.tape.shape[1]) < state.columns[:, None]
-    names = [*(chr(ord("A") + i) for i in range(game.core.config.symbols)), "."]
-    told = {"right": trace.rewards > -math.log(2), "symbols": names}
-    paths = {
-        "input": (heads, state.tape.where(there, -1)),
-        "memory": (fingers, torch.full((GAMES, game.core.config.cells), -1)),
+    said = trace.belief.argmax(-1)
+    told: dict[str, Any] = {
+        "right": (said == torch.stack(targets, 1))[:STRIPS],
+        "symbols": [*(chr(ord("A") + i) for i in range(size - 1)), ".", ""],
     }
+    there = torch.arange(state.tape.shape[1]) < state.columns[:, None]
+    cells = torch.full((n, game.core.config.cells), size)
     still = {}
-    for name, (places, tape) in paths.items():
+    for name, places, tape in (("input", heads, state.tape.where(there, -1)), ("memory", fingers, cells)):
         head = torch.stack(places, 1)
-        two = torch.stack([head, torch.zeros_like(head)], -1)
         still[f"heads-{name}"] = figures.head_paths(
-            tape[..., None], two, torch.stack(written, 1), title=f"{title}: head on the {name}", **told
+            tape[:STRIPS, :, None],
+            torch.stack([head, torch.zeros_like(head)], -1)[:STRIPS],
+            said.where(trace.moves[..., 2] == 1, -1)[:STRIPS],
+            title=f"{title}: head on the {name}",
+            **told,
         )
     return still
 

@@ -142,7 +142,7 @@ def train(name: str, options: Options) -> int:
 
     study = options.study
     if options.resume is not None and (done := _finished(Run.open(options.resume), study)):
-        _tell(True, done)
+        _tell(first_here(), done)
         return 0
     task = study.task.build(options.data_dir)
     fabric = _fabric(Fabric, options)
@@ -154,7 +154,9 @@ def train(name: str, options: Options) -> int:
     unit = unit_of(metric)
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     epochs = study.learner.epochs
-    if epochs > 1 and not hasattr(agent, "act"):
+    if epochs > 1 and hasattr(agent, "act"):
+        agent.act(first_batch)  # whether it can, before anything is written
+    elif epochs > 1:
         raise ValueError(
             f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another"
         )

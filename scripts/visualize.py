@@ -26,7 +26,8 @@ class Options:
     out: Path | None = None
     """Where the pictures go. Default: `pictures` in the run's folder, or pictures/NAME here for weights."""
     how: str | None = None
-    """The way of looking: mean, sampled, averaged, random, centre or raster; uniform for soft attention. Default: the usual one."""
+    """The way of looking: mean, sampled, averaged, random, centre or raster; uniform for soft attention; argmax
+    for what chooses a place or a move. Default: the usual one."""
     split: Literal["test", "validation"] = "validation"
     """Whose scenes are drawn."""
     data_dir: Path = Path("data")

@@ -1,7 +1,7 @@
 """The algorithmic tapes as tasks: an episode is a question, and the reward for playing it is all that is known of the answer.
 
 Gym's curriculum makes inputs longer when they have been mastered, so what comes next depends on the player. Here an episode is a function of its number, as
-everywhere else: inputs become longer as training goes on, and short ones stay among them; the same seed brings the same to every player. The measure is the one
+everywhere else: with `ramp` inputs become longer in training, and short ones stay among them; one seed, one course. The measure is the one
 that the environment's threshold is about (see `PlayTape.threshold`).
 """
 

@@ -1,7 +1,7 @@
 """RL-NTM's tasks for agents that are not given the tapes: the whole input goes in symbol by symbol, and then the output is asked for.
 
 The inputs and outputs are those of `envs.tapes.three_tapes`, one-hot, ends included. What RL-NTM does by moving a head, a soft machine must do by
-remembering: the same instances, measured in the same way (`error`, outputs that are not entirely right).
+remembering. `error` is as there: outputs whose likeliest symbols are not all right.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from envs.algorithms import Algorithm, Question, Size
 from envs.tapes.three_tapes import ThreeTapes, ThreeTapesConfig
 from hardattn.checks import at_least_one
-from hardattn.contract import Batch, SequenceSpec
+from hardattn.contract import Answer, Batch, SequenceSpec
 from hardattn.noise import fork
 
 
@@ -47,7 +47,7 @@ class TapeSequences(Algorithm):
         self.config, tapes = config, config.tapes
         longest, rounds = tapes.longest, tapes.top // tapes.longest
         training = [(complexity, longest) for complexity in range(1, tapes.top + 1)]
-        # Of repeat-copy, the parts have the most repeats.
+        # Of repeat-copy, the parts have three repeats only.
         parts = {f"length-{n * longest}": (n * longest * rounds, n * longest) for n in config.times}
         super().__init__(
             f"tapes {tapes.task}", SequenceSpec(tapes.size, tapes.size), training, parts, training[-1], config.frozen
@@ -76,3 +76,8 @@ class TapeSequences(Algorithm):
         target[:, symbols:] = F.one_hot(state.target[:, :letters], self.spec.outputs).to(target)
         counts[:, symbols:] = True
         return Batch(Question(input, fork(key, "agent")), target, counts)
+
+    def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """See `Algorithm.score`; but `error` is 100 where the likeliest symbol is a wrong one anywhere."""
+        wrong = (answer.output.argmax(-1) != batch.target.argmax(-1)) & batch.notes
+        return super().score(answer, batch) | {"error": 100 * wrong.any(1).float()}

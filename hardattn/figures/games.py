@@ -139,19 +139,19 @@ def film(episodes: Sequence[Sequence[Picture]], *, across: int = 2, end: int = 8
     return frames + frames[-1:] * end
 
 
-def film_strip(episodes: Sequence[Sequence[Picture]], *, moments: int = 4) -> UInt8[np.ndarray, "Y X 3"]:
-    """A row for every episode: its first frame, its last, and some between them.
+def film_strip(episodes: Sequence[Sequence[Picture]]) -> UInt8[np.ndarray, "Y X 3"]:
+    """A row for every episode, with its frames side by side.
 
     Args:
-        episodes: as for `film`.
-        moments: frames in a row.
+        episodes: as for `film`, all with the same number of frames.
 
     Raises:
-        ValueError: if there is no episode, or the frames differ in size.
+        ValueError: if there is no episode, or the frames differ in size or number.
     """
-    _one_size(episodes)
-    rows = [[episode[i] for i in np.linspace(0, len(episode) - 1, moments).round().astype(int)] for episode in episodes]
-    return np.concatenate([np.concatenate(row, 1) for row in rows])
+    longest = _one_size(episodes)
+    if any(len(episode) != longest for episode in episodes):
+        raise ValueError(f"a strip needs as many frames of every episode, found {[len(episode) for episode in episodes]}")
+    return np.concatenate([np.concatenate(list(episode), 1) for episode in episodes])
 
 
 def _one_size(episodes: Sequence[Sequence[Picture]]) -> int:

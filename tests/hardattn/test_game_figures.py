@@ -72,9 +72,10 @@ def test_a_film_lasts_as_long_as_its_longest_episode_and_the_others_stand_still(
     assert [f[::4, ::6, 0].ravel().tolist() for f in frames] == [[1, 3, 4, 255], [2, 3, 5, 255], [2, 3, 6, 255], [2, 3, 6, 255]]
 
 
-def test_a_strip_shows_the_first_and_the_last_frame_of_every_episode():
-    strip = film_strip([[frame(i) for i in range(7)], [frame(9)]], moments=3)
-    assert strip[::4, ::6, 0].tolist() == [[0, 3, 6], [9, 9, 9]]
+def test_a_strip_has_a_row_for_every_episode():
+    assert film_strip([[frame(0), frame(3)], [frame(9), frame(8)]])[::4, ::6, 0].tolist() == [[0, 3], [9, 8]]
+    with pytest.raises(ValueError, match=r"as many frames of every episode, found \[2, 1\]"):
+        film_strip([[frame(0), frame(3)], [frame(9)]])
 
 
 @pytest.mark.parametrize("episodes", [[], [[]], [[frame(0)], []], [[frame(0), frame(0)[:2]]]])

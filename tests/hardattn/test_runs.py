@@ -217,6 +217,8 @@ def test_rewinding_forgets_what_came_later(run):
     again.log(30, {"loss": -1.0})
     again.close()
     assert again.metrics()[-1] == {"step": 30, "loss": -1.0}
+    again.board.add_scalar("test", 0.0, 30)  # the test set is scored after the run was closed
+    again.close()
     events = curve(run.folder, "loss")
     assert [step for step, _ in events] == [10, 20, 30] and events[-1][1] == -1
 

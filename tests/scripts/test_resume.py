@@ -137,6 +137,15 @@ def test_a_finished_run_says_so_and_stays_as_it_is(whole, tmp_path):
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
 
+def test_a_finished_run_says_so_without_its_data(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["study"]["task"] |= {"source": "mnist", "height": 28, "width": 28}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    ended = run("train_ram", "--resume", tmp_path / "run", folder=tmp_path)
+    assert ended.code == 0 and "is finished: 90 steps" in ended.err, ended.text
+
+
 def test_a_run_that_was_killed_while_it_scored_the_test_set_scores_it_again(whole, tmp_path):
     copy = tmp_path / NAME
     shutil.copytree(whole, copy)

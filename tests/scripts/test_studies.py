@@ -63,25 +63,26 @@ def test_a_study_that_needs_no_data_can_take_a_step(studies, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "option"),
+    ("name", "option", "drawn"),
     [
-        ("memn2n-stories", "--generated"),
-        ("ntm-recall", "--frozen"),
-        ("lstm-copy", "--frozen"),
-        ("ram-catch", "--frozen"),
-        ("player-Copy", "--frozen"),
-        ("rl-ntm-reverse", "--frozen"),
+        ("memn2n-stories", ("--generated", 20), {"hops.png"}),
+        ("ntm-recall", ("--frozen", 20), {"memory-items-20.png", "bits.png", "bits-by-items.png"}),
+        ("lstm-copy", ("--frozen", 20), {"bits.png", "wrong-bits-by-length.png"}),
+        ("ram-catch", ("--frozen", 1), {"episodes.png", "animation.gif", "return.png"}),
+        ("player-Copy", ("--frozen", 4), {"episodes.png", "heads.png", "animation.gif", "return-by-level.png"}),
+        ("rl-ntm-reverse", ("--frozen", 4), {"heads-input.png", "heads-memory.png", "level.png"}),
     ],
 )
-def test_a_study_of_every_kind_runs(studies, tmp_path, name, option):
+def test_a_study_of_every_kind_runs(studies, tmp_path, name, option, drawn):
     """From the command line to the rows of its test set, and its pictures."""
-    ended = run("train", name, "--steps", 2, "--batch-size", 4, option, 20, folder=tmp_path)
+    ended = run("train", name, "--steps", 2, "--batch-size", 4, "--log-every", 1, *option, folder=tmp_path)
     assert ended.code == 0, ended.text
     rows = json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())
     parts = getattr(agent_of(studies[name], tmp_path)[1], "parts", ())
     assert not parts or {row["name"] for row in rows} >= set(parts)
-    drawn = run("visualize", tmp_path / "runs" / f"{name}-0", "--out", "pictures", folder=tmp_path)
-    assert drawn.code == 0 and (tmp_path / "pictures" / "learning.png").exists(), drawn.text
+    ended = run("visualize", tmp_path / "runs" / f"{name}-0", "--out", "pictures", "--split", "test", folder=tmp_path)
+    found = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert ended.code == 0 and found >= {"learning.png", "policies.png", *drawn}, ended.text
 
 
 @pytest.mark.slow
