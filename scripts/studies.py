@@ -73,7 +73,7 @@ class FitConfig:
     """How long and how often."""
 
     steps: int = 4000
-    """Batches in all, each learned from once, or `epochs` times."""
+    """Batches in all: updates, if `epochs` is 1."""
     batch_size: int = 128
     """Examples of an update, over all processes."""
     log_every: int = 50

@@ -20,6 +20,7 @@ from tests.scripts.processes import BLIND, ROOT, TINY, Running, refused, run
 SCALARS = {
     *("loss", "nll", "error", "reward", "reinforce", "advantage", "baseline", "entropy", "speed/examples"),
     *("gradient/locator", "gradient/baseline", "gradient/rest", "validation/mean", "validation/random"),
+    *(f"interval/{how}/{end}" for how in ("mean", "random") for end in ("low", "high")),
 }
 
 
