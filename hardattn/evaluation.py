@@ -82,6 +82,11 @@ def unit_of(metric: str) -> str:
     return {"bits": " bits", "return": "", "values-sensed": ""}.get(metric, " %")
 
 
+def label_of(metric: str) -> str:
+    """What to write beside an axis."""
+    return f"{metric} (%)" if unit_of(metric) == " %" else metric
+
+
 @torch.inference_mode()
 def answer_all(agent: Agent, task: Task, split: str, how: str, *, seed: int = 0, batch_size: int = 1000) -> Answered:
     """Ask everything in a finite split."""

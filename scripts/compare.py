@@ -28,9 +28,9 @@ from hardattn.evaluation import (
     first_scenes,
     interval,
     interval_over_seeds,
+    label_of,
     metric_of,
     paired_p,
-    unit_of,
 )
 from hardattn.runs import Run, write_whole
 from scripts.cli import main, tune_for_cpu, writable, write_rows
@@ -291,7 +291,7 @@ def draw(rows: Sequence[Entry], models: Sequence[Trained], task: str) -> dict[st
     """Error against what was sensed (of an image) and against arithmetic, and the learning curves where the runs are there."""
     measured = [(row, row.cost) for row in rows if row.cost is not None]
     metric, image_size = metric_of(models[0].task), getattr(models[0].task.spec, "image_size", None)
-    label = f"{metric} (%)" if unit_of(metric) == " %" else metric
+    label = label_of(metric)
     still = {
         "error-by-flops": figures.scatter(
             [figures.Dot(row.name, cost.flops / 1e6, *row.error) for row, cost in measured],

@@ -13,7 +13,7 @@ from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
 from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec
-from hardattn.evaluation import Estimate, Scores, answer_all, first_scenes, interval, metric_of, unit_of
+from hardattn.evaluation import Estimate, Scores, answer_all, first_scenes, interval, label_of, metric_of
 
 SCENES = 6
 """A fixed handful, always the first of the validation set, so that one sees the gaze change."""
@@ -225,15 +225,20 @@ def policies(agent: Any, task: Any, split: str) -> Any:
     return figures.error_bars(bars, title=f"{metric} on the {split} set, by way of answering")
 
 
+def size_of(part: str) -> tuple[str, int] | None:
+    """What a part of a test set counts, and how many of it; None of a part that counts nothing."""
+    kind, _, number = part.rpartition("-")
+    return (kind, int(number)) if number.isdigit() and kind in SIZES else None
+
+
 def by_size(table: Iterable[Scores], title: str = "") -> dict[str, Any]:
     """Every metric of a test set whose parts have numbers (lengths, levels) against these numbers; nothing of other test sets."""
     charts: dict[str, dict[str, list[tuple[int, Estimate]]]] = {}
     sizes = set()
     for scores in table:
-        kind, _, number = scores.part.rpartition("-")
-        if number.isdigit() and kind in SIZES:
-            sizes.add(kind)
-            point = int(number), interval(scores.values, group=scores.group)
+        if size := size_of(scores.part):
+            sizes.add(size[0])
+            point = size[1], interval(scores.values, group=scores.group)
             charts.setdefault(scores.metric, {}).setdefault(scores.how or "usual way", []).append(point)
     drawn = {}
     for metric, ways in charts.items():
@@ -241,9 +246,7 @@ def by_size(table: Iterable[Scores], title: str = "") -> dict[str, Any]:
             how: figures.Curve([x for x, _ in points], *map(list, zip(*(e for _, e in points)))) for how, points in ways.items()
         }
         kind = " or ".join(sorted(sizes))
-        drawn[f"{metric}-by-{kind}"] = figures.learning_curves(
-            curves, title=title, ylabel=metric + (" (%)" if "%" in unit_of(metric) else ""), xlabel=kind
-        )
+        drawn[f"{metric}-by-{kind}"] = figures.learning_curves(curves, title=title, ylabel=label_of(metric), xlabel=kind)
     return drawn
 
 

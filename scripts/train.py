@@ -155,7 +155,7 @@ def train(name: str, options: Options) -> int:
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     epochs = study.learner.epochs
     if epochs > 1 and hasattr(agent, "act"):
-        agent.act(first_batch)  # whether it can, before anything is written
+        agent.act(fabric.to_device(first_batch))  # whether it can, before anything is written
     elif epochs > 1:
         raise ValueError(
             f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another"
@@ -271,8 +271,10 @@ def train(name: str, options: Options) -> int:
 
 def _finished(run: Any, study: Study) -> str:
     """What to say of a run that has nothing left to do, which needs no data; else nothing."""
+    if not (run.folder / "test.json").exists():  # the last thing that a run writes
+        return ""
     saved = run.load()
-    if saved is None or saved[2]["step"] < study.fit.steps or not (run.folder / "test.json").exists():
+    if saved is None or saved[2]["step"] < study.fit.steps:
         return ""
     return (
         f"{run.folder} is finished: {saved[2]['step']:,} steps, {saved[2]['best']:.2f} in validation. For more, start a new run"

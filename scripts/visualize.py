@@ -10,10 +10,10 @@ from rich.console import Console
 from hardattn import figures
 from hardattn.checks import way
 from hardattn.contract import SequenceSpec
-from hardattn.evaluation import CONTROLS, control_of, evaluate, metric_of, unit_of
+from hardattn.evaluation import CONTROLS, control_of, evaluate, label_of, metric_of
 from hardattn.runs import Run
 from scripts.cli import main, writable
-from scripts.pictures import by_size, pictures, policies, save
+from scripts.pictures import by_size, pictures, policies, save, size_of
 from scripts.studies import Trained, load_trained
 
 
@@ -43,7 +43,7 @@ def run_command() -> int:
     title = f"{trained.name}, {how}"
     drawn = pictures(trained.agent, trained.task, split=options.split, how=how, title=title)
     drawn.still["policies"] = policies(trained.agent, trained.task, options.split)
-    if options.split == "test" and hasattr(trained.task, "parts"):
+    if options.split == "test" and any(map(size_of, getattr(trained.task, "parts", ()))):
         drawn.still.update(by_size(evaluate(trained.agent, trained.task, "test", trained.agent.hows), trained.name))
     if is_run:
         drawn.still.update(learning(trained))
@@ -73,8 +73,7 @@ def learning(trained: Trained) -> dict[str, Any]:
     keys = {"training": metric, "validation": f"validation/{agent.hows[0]}"}
     if control:
         keys[f"validation, {CONTROLS[control]}"] = f"validation/{control}"
-    ylabel = f"{metric} (%)" if "%" in unit_of(metric) else metric
-    drawn = {"learning": figures.learning_curves(curves(keys), title=trained.name, ylabel=ylabel)}
+    drawn = {"learning": figures.learning_curves(curves(keys), title=trained.name, ylabel=label_of(metric))}
     if isinstance(trained.task.spec, SequenceSpec):
         bits = curves({"training": "bits"}, trained.study.fit.batch_size)
         drawn["bits"] = figures.learning_curves(bits, title=trained.name, ylabel="bits per sequence", xlabel="sequences seen")
