@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, some_sizes
 from hardattn.contract import Answer, Batch, SequenceSpec
 from hardattn.noise import fork, integers, keys, uniform
 from hardattn.parallel import rank_slice
@@ -58,7 +58,7 @@ class CopyConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "length", "frozen")
-        _sizes(self, "lengths")
+        some_sizes(self, "lengths")
 
     def build(self, data_dir: Path = Path("data")) -> "Copy":
         return Copy(self)
@@ -106,7 +106,7 @@ class RecallConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "vectors", "frozen")
-        _sizes(self, "counts")
+        some_sizes(self, "counts")
         if min(self.items, *self.counts) < 2:
             raise ValueError(f"the last item has no next one: there must be at least 2, found {self.items} and {self.counts}")
 
@@ -432,11 +432,3 @@ def optimal_bits(batch: Batch) -> Float[Tensor, " b"]:
 def _vectors(key: Int[Tensor, " b"], count: int, width: int) -> Float[Tensor, "b {count} {width}"]:
     """Random bits. The first vectors of a longer sequence are those of a shorter one."""
     return integers(fork(key, "vectors"), count * width, 2).unflatten(1, (count, width)).float()
-
-
-def _sizes(config: CopyConfig | RecallConfig, name: str) -> None:
-    """Makes a tuple of what may be a list (JSON gives lists back), and checks that it names sizes of at least 1."""
-    found = tuple(getattr(config, name))
-    object.__setattr__(config, name, found)
-    if not found or min(found) < 1:
-        raise ValueError(f"{name} must name at least one size of at least 1, found {found}")

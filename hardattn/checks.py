@@ -28,6 +28,14 @@ def at_least_zero(config: Any, *names: str) -> None:
             raise ValueError(f"{name} must be at least 0 and finite, found {value}")
 
 
+def some_sizes(config: Any, name: str) -> None:
+    """Makes a tuple of a field that may be a list (JSON gives lists back). Raises ValueError unless it names sizes, and all are at least 1."""
+    found = tuple(getattr(config, name))
+    object.__setattr__(config, name, found)
+    if not found or min(found) < 1:
+        raise ValueError(f"{name} must name at least one size of at least 1, found {found}")
+
+
 def literals(config: Any) -> None:
     """Raises ValueError, naming the first culprit, unless every field that is declared as a `Literal` has one of its values."""
     for name, kind in get_type_hints(type(config)).items():

@@ -16,7 +16,7 @@ from torch import Tensor
 from envs.numbered import in_order
 from envs.tapes.curriculum import Widening
 from envs.tapes.three_tapes import Moves, State, ThreeTapes, ThreeTapesConfig, Windows, Write
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, some_sizes
 from hardattn.contract import Answer, Batch
 from hardattn.noise import keys
 
@@ -90,10 +90,8 @@ class ExercisesConfig:
     """Episodes for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "times", tuple(self.times))  # JSON gives a list back
         at_least_one(self, "frozen")
-        if not self.times or min(self.times) < 1:
-            raise ValueError(f"times must name at least one number of at least 1, found {self.times}")
+        some_sizes(self, "times")
         self.pace()
 
     def pace(self) -> Widening:

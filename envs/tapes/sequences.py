@@ -14,7 +14,7 @@ from torch import Tensor
 
 from envs.algorithms import Algorithm, Question, Size
 from envs.tapes.three_tapes import ThreeTapes, ThreeTapesConfig
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, some_sizes
 from hardattn.contract import Answer, Batch, SequenceSpec
 from hardattn.noise import fork
 
@@ -31,10 +31,8 @@ class TapeSequencesConfig:
     """Sequences for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "times", tuple(self.times))  # JSON gives a list back
         at_least_one(self, "frozen")
-        if not self.times or min(self.times) < 1:
-            raise ValueError(f"times must name at least one number of at least 1, found {self.times}")
+        some_sizes(self, "times")
 
     def build(self, data_dir: Path = Path("data")) -> "TapeSequences":
         return TapeSequences(self)

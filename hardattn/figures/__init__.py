@@ -12,7 +12,7 @@ list of them. Figures take tensors, not tasks: `Looks` gathers what was looked a
 from hardattn.figures.animation import animate
 from hardattn.figures.charts import Bar, Curve, Dot, error_bars, growth, learning_curves, scatter
 from hardattn.figures.files import add_animation, add_figure, gif_bytes, png_bytes, save_gif, save_png
-from hardattn.figures.games import animate_heads, film, film_strip, head_paths
+from hardattn.figures.games import film, film_strip, head_paths
 from hardattn.figures.heat import density, heat_map
 from hardattn.figures.maps import attention_maps, windows
 from hardattn.figures.memory import memory_use
@@ -29,7 +29,6 @@ __all__ = [
     "add_animation",
     "add_figure",
     "animate",
-    "animate_heads",
     "attention_maps",
     "density",
     "error_bars",

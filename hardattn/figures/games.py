@@ -30,7 +30,6 @@ def head_paths(
     right: Bool[Tensor, "b t"] | None = None,
     steps: Int[Tensor, " b"] | None = None,
     symbols: Sequence[str] | None = None,
-    until: int | None = None,
     title: str = "",
     dpi: int = 130,
 ) -> Picture:
@@ -45,7 +44,6 @@ def head_paths(
         right: whether it was to be written. Without it nothing is said of that.
         steps: moves of every episode. Default: all.
         symbols: names, one or two letters each. Default: the numbers.
-        until: show this many steps only, on a page for all of them (see `animate_heads`).
         title: of the page.
         dpi: pixels per inch.
 
@@ -85,7 +83,7 @@ def head_paths(
         _cells(axes, tapes[i], names)
         axes = page.axes(x, y + above, panel[0], longest * step)
         axes.set(xlim=(first - 0.5, first - 0.5 + panel[0] / CELL), ylim=(longest - 0.5, -0.5))
-        shown = int(min(length[i], longest if until is None else until))
+        shown = int(length[i])
         _guides(axes, int((tapes[i] >= 0).any(-1).sum()), longest)
         _path(axes, heads[i, :shown].clip((first, 0), (last, rows - 1)), rows, step)
         wrong = np.zeros(shown, bool) if fine is None else ~fine[i, :shown]
@@ -95,27 +93,6 @@ def head_paths(
             for k in _named(longest):
                 page.write(x - 0.1, y + above + (k + 0.5) * step, str(k + 1), size=style.SMALL, color=style.MUTED, ha="right")
     return page.pixels()
-
-
-def animate_heads(
-    tape: Int[Tensor, "b n rows"],
-    head: Int[Tensor, "b t 2"],
-    written: Int[Tensor, "b t"],
-    *,
-    right: Bool[Tensor, "b t"] | None = None,
-    steps: Int[Tensor, " b"] | None = None,
-    symbols: Sequence[str] | None = None,
-    title: str = "",
-    end: int = 8,
-    dpi: int = 100,
-) -> list[Picture]:
-    """`head_paths` as they grow: a frame for every step, and the last one `end` times more. (The arguments are explained there.)"""
-    longest = head.shape[1] if steps is None else max(1, int(steps.max()))
-    frames = [
-        head_paths(tape, head, written, right=right, steps=steps, symbols=symbols, until=i + 1, title=title, dpi=dpi)
-        for i in range(longest)
-    ]
-    return frames + frames[-1:] * end
 
 
 def film(episodes: Sequence[Sequence[Picture]], *, across: int = 2, end: int = 8) -> list[UInt8[np.ndarray, "Y X 3"]]:

@@ -85,6 +85,16 @@ def test_repeating_is_asked_for_by_number():
         assert heard[0] == times and torch.equal(target[notes].argmax(-1), torch.cat([*[heard[1:]] * times, torch.tensor([5])]))
 
 
+def test_an_output_is_wrong_if_its_likeliest_symbol_is_wrong_anywhere():
+    sequences = TapeSequencesConfig(ThreeTapesConfig("copy", symbols=5, longest=4, steps=15), frozen=8).build()
+    batch = sequences.scenes("test", torch.arange(4))
+    logits = batch.target * 2.0 - 3.0  # no symbol is likely by itself, the right ones are the likeliest
+    logits[1, batch.notes[1].nonzero()[-1], 2] = 0.0  # instead of the end
+    logits[2, ~batch.notes[2]] = torch.randn(6)  # nobody asks what is said before the output is asked for
+    found = sequences.score(Answer(logits, Trace()), batch)
+    assert found["error"].tolist() == [0.0, 100.0, 0.0, 0.0]
+
+
 def test_settings_that_make_no_sense_are_refused():
     for options, message in (
         ({"times": ()}, "times must name"),

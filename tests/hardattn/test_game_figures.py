@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardattn.figures.games import _check, animate_heads, film, film_strip, head_paths
+from hardattn.figures.games import _check, film, film_strip, head_paths
 
 
 def case(b=3, n=7, t=9, rows=1, seed=0):
@@ -44,15 +44,6 @@ def test_a_head_that_is_lost_stays_on_the_page():
     head[0, :, 0] = -1000
     lost = head_paths(tape, head, written)
     assert lost.shape[1] < usual.shape[1] + 3 * 5 * 26 + 5
-
-
-def test_frames_have_one_size_and_end_in_the_picture():
-    parts = case()
-    steps = torch.tensor([4, 6, 1])
-    frames = animate_heads(*parts, steps=steps, end=2, dpi=60)
-    assert len(frames) == 6 + 2 and len({frame.shape for frame in frames}) == 1
-    assert np.array_equal(frames[-1], head_paths(*parts, steps=steps, dpi=60))
-    assert not np.array_equal(frames[0], frames[3])
 
 
 def test_parts_that_do_not_fit_are_refused():
