@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, Loss, Played, PlaySpec, Trace
 from hardattn.estimators import baseline_loss, baseline_of, clipped_surrogate, generalised_advantage
+from hardattn.moments import Moments
 from hardattn.noise import fork, uniform
-from hardattn.parallel import global_sum
 from hardattn.policies import Choice, GaussianGaze, Joint, Policy
 from hardattn.rollout import Episodes, play
 
@@ -81,36 +81,6 @@ class Replay(NamedTuple):
     returns: Float[Tensor, "t b"]
 
 
-class Moments(nn.Module):
-    """Mean and variance of all observations so far, which its forward takes out of them (Andrychowicz et al. 2021, Section 3.4): state, not parameters."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.count: Tensor
-        self.mean: Tensor
-        self.variance: Tensor
-        self.register_buffer("count", torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("variance", torch.ones(width))
-
-    def forward(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
-        # What never changed in training is left out of it by the clamp, should it ever change.
-        return ((seen - self.mean) * self.variance.clamp(min=1e-4).rsqrt()).clamp(-10, 10)
-
-    @torch.no_grad()
-    def learn(self, episodes: Episodes) -> None:
-        """Take in what was seen before every move that was really made (Chan, Golub and LeVeque 1983). An update counts as often as it is made."""
-        alive = episodes.alive[..., None].to(self.mean)
-        seen = episodes.seen[:-1].to(self.mean)
-        count = global_sum(alive.sum())
-        mean = global_sum((seen * alive).sum((0, 1))) / count
-        variance = global_sum(((seen - mean).square() * alive).sum((0, 1))) / count
-        share = count / (self.count + count)
-        self.variance.lerp_(variance, share).add_((mean - self.mean).square() * share * (1 - share))
-        self.mean.lerp_(mean, share)
-        self.count += count
-
-
 class Player(nn.Module):
     """See the module."""
 
@@ -143,7 +113,8 @@ class Player(nn.Module):
         """`loss`; in training, what was seen then counts for the moments, from the next batch on."""
         batch = batch if isinstance(batch.question, Replay) else self.act(batch)
         if self.training and self.seen is not None:
-            self.seen.learn(batch.question.episodes)
+            episodes = batch.question.episodes  # an update counts as often as it is made
+            self.seen.learn(episodes.seen[:-1], episodes.alive)
         return self.loss(batch)
 
     def loss(self, batch: Batch) -> Loss:
@@ -255,7 +226,7 @@ class Player(nn.Module):
         )
 
     def _looked_at(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
-        return seen if self.seen is None else self.seen(seen)
+        return seen if self.seen is None else self.seen(seen).clamp(-10, 10)
 
     def _read(self, seen: Float[Tensor, "t b o"]) -> Float[Tensor, "t b d"]:
         return self.core(self.encoder(seen).relu())[0]

@@ -35,6 +35,7 @@ from hardattn.estimators import (
     score_function,
     straight_through,
 )
+from hardattn.moments import Moments
 from hardattn.noise import fork, uniform
 from hardattn.policies import GaussianGaze, GazePolicy, GridGaze, grid, raster
 
@@ -63,6 +64,8 @@ class RAMConfig:
     """Units that encode what is seen, and as many that encode where."""
     glimpse: Literal["linear", "conv"] = "linear"
     """What encodes a glimpse: one rectified layer, or a convolution before it."""
+    standardised: bool = False
+    """Whether a glimpse is brought to mean 0 and variance 1, number by number, by the glimpses of training so far (see `hardattn.moments`)."""
     gaze: Literal["learned", "random", "centre", "raster"] = "learned"
     """Who moves the eye in training: the policy, or a control that learns to see and not to look."""
     policy: Literal["gaussian", "grid"] = "gaussian"
@@ -119,6 +122,8 @@ class RAMConfig:
 class Rollout(NamedTuple):
     """M ways of looking at every image, time first. There is one move less than glimpses, unless a context chooses the first gaze too."""
 
+    seen: Float[Tensor, "t s p"]
+    """As the sensor gave it."""
     hidden: Float[Tensor, "t m b d"]
     gaze: Float[Tensor, "t m b 2"]
     before: Float[Tensor, "moves m b d"]
@@ -132,7 +137,8 @@ class Rollout(NamedTuple):
 class Replay(NamedTuple):
     """A rollout that was acted before, as a question: its loss is taken as often as one likes, while the policy moves on (PPO)."""
 
-    seen: Float[Tensor, "t s p"]
+    shown: Float[Tensor, "t s p"]
+    """What was seen, as the network was given it."""
     gaze: Float[Tensor, "t s 2"]
     drawn: Float[Tensor, "moves m b a"]
     log_prob: Float[Tensor, "moves m b"]
@@ -150,7 +156,7 @@ class ReLUCore(nn.Module):
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
 
     def stepper(self) -> Step:
-        from_input, recurrent = _affine(self.input), self.recurrent.weight.T.contiguous()
+        from_input, recurrent = _affine(self.input.weight, self.input.bias), self.recurrent.weight.T.contiguous()
 
         def step(g: Tensor, state: Tensor | None, out: Tensor) -> Tensor:
             from_input(g, out)
@@ -225,10 +231,12 @@ class Expected(nn.Module):
         return self.value.view(-1, *[1] * (before.ndim - 1)).expand(*before.shape[:-1], 1)
 
 
-def _affine(layer: nn.Linear) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "s o"]], object]:
-    """The layer as a function that writes into its second argument, for many calls: the matrix is turned round once instead of in each product."""
-    bias, weight = layer.bias, layer.weight.T.contiguous()
-    return lambda x, out: torch.addmm(bias, x, weight, out=out)
+def _affine(
+    weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]
+) -> Callable[[Float[Tensor, "s i"], Float[Tensor, "s o"]], object]:
+    """A linear layer as a function that writes into its second argument, for many calls: the matrix is turned round once instead of in each product."""
+    turned = weight.T.contiguous()
+    return lambda x, out: torch.addmm(bias, x, turned, out=out)
 
 
 class Stopped(NamedTuple):
@@ -269,6 +277,7 @@ class RAM(nn.Module):
         self.spec, self.config = spec, config
         self.policy: GazePolicy = GridGaze(config.grid) if config.policy == "grid" else GaussianGaze(config.std)
         self.moves = spec.glimpses if config.context else spec.glimpses - 1
+        self.seen = Moments(spec.glimpse_size) if config.standardised else None
         self.what = (
             nn.Linear(spec.glimpse_size, config.features) if config.glimpse == "linear" else ConvGlimpse(spec, config.features)
         )
@@ -303,19 +312,34 @@ class RAM(nn.Module):
         return () if self._relaxed else ("locator", "baseline", "stopper")
 
     def forward(self, batch: Batch) -> Loss:
-        return self.loss(batch)
+        """`loss`; in training, what was seen then counts for the moments, from the next batch on."""
+        if isinstance(batch.question, Replay):
+            return self._replayed(batch.question, batch.target)
+        rollout = self._rollout(batch.question)
+        loss = self._loss(rollout, batch)
+        self._learn(rollout.seen)
+        return loss
 
     def loss(self, batch: Batch) -> Loss:
         """The hybrid loss; the reward of a rollout is computed from the same answers that cross-entropy is."""
-        config, question, target = self.config, batch.question, batch.target
-        if isinstance(question, Replay):
-            return self._replayed(question, target)
-        key = fork(question.key, "gaze")
+        if isinstance(batch.question, Replay):
+            return self._replayed(batch.question, batch.target)
+        return self._loss(self._rollout(batch.question), batch)
+
+    def _rollout(self, question: Glimpsed) -> Rollout:
+        """As in training."""
+        config, key = self.config, fork(question.key, "gaze")
         if self._relaxed:
-            rollout = self._relax(question, key, config.rollouts)
-        else:
-            how = "sampled" if config.gaze == "learned" else config.gaze
-            rollout = self.look_around(question, self._mover(how, key, config.rollouts), config.rollouts)
+            return self._relax(question, key, config.rollouts)
+        how = "sampled" if config.gaze == "learned" else config.gaze
+        return self.look_around(question, self._mover(how, key, config.rollouts), config.rollouts)
+
+    def _learn(self, seen: Float[Tensor, "t s p"]) -> None:
+        if self.training and self.seen is not None:
+            self.seen.learn(seen)
+
+    def _loss(self, rollout: Rollout, batch: Batch) -> Loss:
+        config, question, target = self.config, batch.question, batch.target
         logits = self.classifier(rollout.hidden if self._every_answer else rollout.hidden[-1:])
         log_likelihood, correct = _judge(logits, target)
         stopped = None
@@ -374,11 +398,13 @@ class RAM(nn.Module):
         returns = self._returns(*_judge(self.classifier(steps.hidden.unflatten(1, (config.rollouts, -1))), batch.target))
         learned = self.baseline(before).squeeze(-1) if self.baseline is not None else None
         advantage = returns - baseline_of(config.baseline, returns, learned=learned)
-        return Batch(Replay(steps.seen, steps.gaze, drawn, log_prob, advantage, returns), batch.target)
+        shown = self._shown(steps.seen)
+        self._learn(steps.seen)
+        return Batch(Replay(shown, steps.gaze, drawn, log_prob, advantage, returns), batch.target)
 
     def _replayed(self, replay: Replay, target: Tensor) -> Loss:
         assert self.locator is not None
-        hidden = self.core(self._encode(replay.seen, replay.gaze))[0].unflatten(1, (self.config.rollouts, -1))
+        hidden = self.core(self._encode(replay.shown, replay.gaze))[0].unflatten(1, (self.config.rollouts, -1))
         log_likelihood, correct = _judge(self.classifier(hidden if self.config.supervise == "every" else hidden[-1:]), target)
         before = hidden[:-1].detach()
         nll = -log_likelihood.mean()
@@ -460,7 +486,7 @@ class RAM(nn.Module):
         before = hidden[:-1].detach()
         if start is not None:
             before = torch.cat([start[None], before])
-        return Rollout(hidden, gaze, before, None if self.locator is None else self.locator(before), drawn)
+        return Rollout(steps.seen, hidden, gaze, before, None if self.locator is None else self.locator(before), drawn)
 
     def _act(
         self, question: Glimpsed, move: Move, rollouts: int, start: Tensor | None
@@ -485,8 +511,9 @@ class RAM(nn.Module):
             torch.clamp(first, -1, 1, out=gazes[0])
         else:
             look_next(0, start, gazes[0])
-        see = _affine(self.what) if isinstance(self.what, nn.Linear) else self._see
-        locate, join, step = _affine(self.where), _affine(self.join), self.core.stepper()
+        see = _affine(*self._sees(self.what)) if isinstance(self.what, nn.Linear) else self._see
+        locate, join = (_affine(layer.weight, layer.bias) for layer in (self.where, self.join))
+        step = self.core.stepper()
         state = None
         for i, (seen, place, encoded, joined, hidden) in enumerate(zip(*steps)):
             seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
@@ -500,7 +527,15 @@ class RAM(nn.Module):
         return steps, torch.stack(drawn) if drawn else None
 
     def _see(self, seen: Tensor, out: Tensor) -> None:
-        out.copy_(self.what(seen))
+        out.copy_(self.what(self._shown(seen)))
+
+    def _sees(self, layer: nn.Linear) -> tuple[Float[Tensor, "f p"], Float[Tensor, " f"]]:
+        """Weight and bias for what is seen as the sensor gives it."""
+        return (layer.weight, layer.bias) if self.seen is None else self.seen.before(layer)
+
+    def _shown(self, seen: Float[Tensor, "*r p"]) -> Float[Tensor, "*r p"]:
+        """What is seen, as the network is given it."""
+        return seen if self.seen is None else self.seen(seen)
 
     def _start(self, question: Any, rollouts: int) -> Float[Tensor, "m b d"] | None:
         """The state before the first glimpse: what a coarse image of everything says. It reaches the locator only."""
@@ -509,17 +544,16 @@ class RAM(nn.Module):
         coarse = F.adaptive_avg_pool2d(question.image, self.config.context).flatten(1)
         return self.locator.context(coarse.to(self.where.weight.dtype)).relu().expand(rollouts, -1, -1)
 
-    def _encode(self, seen: Float[Tensor, "*r p"], place: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r g"]:
+    def _encode(self, shown: Float[Tensor, "*r p"], place: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r g"]:
         """The glimpse network, with gradient."""
-        return self.join(torch.cat([self.what(seen), self.where(place)], dim=-1).relu()).relu()
+        return self.join(torch.cat([self.what(shown), self.where(place)], dim=-1).relu()).relu()
 
     def _differentiate(self, steps: Steps) -> Float[Tensor, "t s d"]:
         """The hidden states with their gradient in the glimpse network and the core."""
         if isinstance(self.core, ReLUCore) and isinstance(self.what, nn.Linear):
-            linear = (self.what, self.where, self.join, self.core.input)
-            weights = [p for layer in linear for p in (layer.weight, layer.bias)]
-            return differentiable(steps, Weights._make([*weights, self.core.recurrent.weight]))
-        return self.core(self._encode(steps.seen, steps.gaze))[0]
+            rest = (p for layer in (self.where, self.join, self.core.input) for p in (layer.weight, layer.bias))
+            return differentiable(steps, Weights(*self._sees(self.what), *rest, self.core.recurrent.weight))
+        return self.core(self._encode(self._shown(steps.seen), steps.gaze))[0]
 
     def _relax(self, question: Glimpsed, key: Tensor, rollouts: int) -> Rollout:
         """A rollout in which the choice among places has a gradient: every glimpse is a weighted sum of those at all places of the grid."""
@@ -530,10 +564,10 @@ class RAM(nn.Module):
         )  # [b, places, p]
         draws = self._noise(lambda k, n: uniform(k, n * len(places)).view(len(k), n, -1), key, rollouts)
         gaze = question.gaze.to(places).clamp(-1, 1).expand(rollouts, -1, -1)
-        seen = question.look(gaze).flatten(-3).to(places)
+        glimpses = [question.look(gaze).flatten(-3).to(places)]
         hidden, gazes, parameters, drawn, state = [], [gaze], [], [], None
         for i in range(self.spec.glimpses):
-            h, state = self.core(self._encode(seen, gaze).flatten(0, 1)[None], state)
+            h, state = self.core(self._encode(self._shown(glimpses[-1]), gaze).flatten(0, 1)[None], state)
             hidden.append(h[0].unflatten(0, (rollouts, -1)))
             if i < self.moves:
                 parameters.append(self.locator(hidden[-1].detach()))
@@ -541,12 +575,13 @@ class RAM(nn.Module):
                     weights = gumbel_softmax(parameters[-1], draws[i], self.config.temperature)
                 else:
                     weights = straight_through(parameters[-1], draws[i])
-                seen, gaze = torch.einsum("mbn,bnp->mbp", weights, everything), weights @ places
+                gaze = weights @ places
+                glimpses.append(torch.einsum("mbn,bnp->mbp", weights, everything))
                 gazes.append(gaze)
                 drawn.append(weights.argmax(-1, keepdim=True).to(places))
         states = torch.stack(hidden)
         chosen, actions = (torch.stack(x) if x else None for x in (parameters, drawn))
-        return Rollout(states, torch.stack(gazes), states[:-1].detach(), chosen, actions)
+        return Rollout(torch.stack(glimpses).flatten(1, 2), states, torch.stack(gazes), states[:-1].detach(), chosen, actions)
 
     def _stop(self, rollout: Rollout, noise: Float[Tensor, "moves m b"] | None) -> "Stopped":
         """Where every rollout ends: drawn, or without noise where stopping is likelier than not. All glimpses were taken, some of them in vain."""

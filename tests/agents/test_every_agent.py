@@ -41,6 +41,7 @@ MACHINE = {"hidden": 6, "rows": 5, "columns": 4}
 SMALL = {
     RAMConfig: [
         (RAMConfig(hidden=12, features=6), CUE),
+        (RAMConfig(hidden=12, features=6, standardised=True), CUE),
         (RAMConfig(core="lstm", hidden=12, features=6, rollouts=2, baseline="leave-one-out", reward="log-likelihood"), CUE),
         (RAMConfig(hidden=12, features=6, policy="grid", grid=3, glimpse="conv", baseline="constant", context=2), CUE),
         (RAMConfig(hidden=12, features=6, policy="grid", grid=3, estimator="straight-through"), CUE),

@@ -54,6 +54,8 @@ def agent_of(seed=0, spec=SPEC, double=True, **settings):
         for layer in (agent.what, agent.locator, agent.classifier):  # so that much depends on what is seen
             if layer is not None:
                 layer.weight *= 5
+        if agent.seen is not None:
+            agent.seen.learn(torch.randn(50, spec.glimpse_size) * 3 + 1)
     return agent.double() if double else agent
 
 
@@ -74,6 +76,8 @@ def plain_hidden(agent, question, gaze):
     rows, state = [], None
     for place in gaze:
         seen = question.look(place).flatten(-3)
+        if agent.config.standardised:
+            seen = (seen - agent.seen.mean) / agent.seen.variance.sqrt()
         g = agent.join(torch.cat([agent.what(seen).relu(), agent.where(place).relu()], -1)).relu()
         if agent.config.core == "relu":
             state = torch.zeros_like(g[..., :1]).expand(*g.shape[:-1], agent.config.hidden) if state is None else state
@@ -129,6 +133,8 @@ def greedy_returns(agent, batch):
 SETTINGS = [
     {},
     {"core": "lstm"},
+    {"standardised": True},
+    {"standardised": True, "core": "lstm", "rollouts": 2},
     {"rollouts": 3},
     {"std": 3.0, "rollouts": 2},  # most moves are stopped by the border: the density is that of the move as drawn
     *({"baseline": kind, "rollouts": 32} for kind in ("batch-mean", "leave-one-out", "self-critical", "none")),
@@ -152,6 +158,34 @@ def test_loss_and_gradient_are_those_of_a_plain_ram(settings):
     for name, one, other in zip(parameters, found, wanted):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
         assert one.any(), f"{name} got no gradient"
+
+
+@pytest.mark.parametrize("settings", [{}, {"glimpse": "conv"}, {"policy": "grid", "grid": 2, "estimator": "gumbel"}])
+def test_moments_are_those_of_the_glimpses_of_training(settings):
+    torch.manual_seed(0)
+    agent = RAMConfig(hidden=12, features=8, standardised=True, **settings).build(SPEC).double()
+    seen, look = [], Doubled.look
+
+    class Watched(Doubled):
+        def look(self, gaze):
+            glimpses = look(self, gaze)
+            if gaze.shape[0] == 1:  # and not every place of a grid, which the relaxations look at besides
+                seen.append(glimpses.flatten(-3))
+            return glimpses
+
+    for i in range(3):
+        question, target, _ = batch_of(i)
+        before = agent.seen.mean.clone()
+        agent.loss(Batch(Doubled(*question), target))
+        agent.eval()(Batch(Doubled(*question), target))
+        assert torch.equal(agent.seen.mean, before)  # only an update in training counts
+        agent.train()(Batch(Watched(*question), target))
+    if "estimator" not in settings:
+        every = torch.cat(seen).flatten(0, -2)
+        assert len(every) == agent.seen.count == 3 * B * GLIMPSES
+        torch.testing.assert_close(agent.seen.mean, every.mean(0))
+        torch.testing.assert_close(agent.seen.variance, every.var(0, unbiased=False))
+    assert agent.seen.count == 3 * B * GLIMPSES
 
 
 def gradients(agent, batch):
@@ -558,7 +592,8 @@ def test_it_learns_when_it_has_seen_enough():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"core": "lstm", "rollouts": 3, "baseline": "leave-one-out", "policy": "grid", "grid": 2}]
+    "settings",
+    [{}, {"standardised": True}, {"core": "lstm", "rollouts": 3, "baseline": "leave-one-out", "policy": "grid", "grid": 2}],
 )
 def test_a_replayed_rollout_has_the_gradient_of_the_rollout_until_the_policy_moves(settings):
     agent, batch = agent_of(**settings), batch_of()
