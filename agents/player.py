@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -164,7 +165,9 @@ class Player(nn.Module):
                 greedy = best_returns[0].expand(len(returns), -1)
             each = returns.unflatten(1, (config.rollouts, -1))
             kind = config.baseline if config.baseline != "self-critical" else "none"
-            subtracted = baseline_of(kind, each)
+            # Other processes may have longer episodes: all speak of the same steps.
+            subtracted = baseline_of(kind, F.pad(each, (0, 0, 0, 0, 0, game.limit - len(each))))
+            subtracted = subtracted[: len(each)] if isinstance(subtracted, Tensor) else subtracted
             advantage = (each - subtracted).flatten(1) - (0.0 if greedy is None else greedy)
         log_prob = self.policy.log_prob(self._chosen(episodes.action), self.actor(hidden[:-1])) * episodes.alive
         return Batch(Replay(episodes, shown, log_prob, advantage, returns), batch.target)
@@ -194,13 +197,13 @@ class Player(nn.Module):
 
     def play(self, game: Played, how: str, key: Tensor) -> Episodes:
         """Episodes played in one of the `hows`, with noise of `key`."""
-        noise = self.policy.noise(key, game.limit).transpose(0, 1) if how in ("sampled", "mean") or self.spec.gaze else None
+        noise = self.policy.noise(key, game.limit).transpose(0, 1) if how == "sampled" else None
         elsewhere = how if how in ("random", "centre") else self.config.gaze
         places = None
         if self.spec.gaze and elsewhere == "random":
             places = 2 * uniform(fork(key, "gaze"), 2 * game.limit).unflatten(1, (-1, 2)).transpose(0, 1) - 1
         elif self.spec.gaze and elsewhere == "centre":
-            places = torch.zeros(game.limit, len(key), 2)
+            places = torch.zeros(game.limit, len(key), 2, device=key.device)
         state: Any = None
 
         def act(i: int, seen: Float[Tensor, "b o"]) -> Float[Tensor, "b a"]:
@@ -221,11 +224,13 @@ class Player(nn.Module):
 
     def _advantage(self, episodes: Episodes, value: Float[Tensor, "states b"]) -> Float[Tensor, "t b"]:
         c = self.config
+        decay = c.decay if c.baseline == "learned" else 1.0  # without a value it would be a second discount
         return generalised_advantage(
-            episodes.reward, value, episodes.terminated, episodes.over, discount=c.discount, decay=c.decay
+            episodes.reward, value, episodes.terminated, episodes.over, discount=c.discount, decay=decay
         )
 
     def _looked_at(self, seen: Float[Tensor, "*r o"]) -> Float[Tensor, "*r o"]:
+        seen = seen.to(self.encoder.weight.dtype)
         return seen if self.seen is None else self.seen(seen).clamp(-10, 10)
 
     def _read(self, seen: Float[Tensor, "t b o"]) -> Float[Tensor, "t b d"]:

@@ -67,7 +67,7 @@ def gaussian_log_prob(
     Pass what was drawn, not what the environment made of it: a clamped gaze no longer has this density, and its gradient would be
     that of another policy.
     """
-    log_std = math.log(std) if isinstance(std, float) else std.log()
+    log_std = std.log() if isinstance(std, Tensor) else math.log(std)
     z = (sample.detach() - mean) / std
     return (z.square() * -0.5 - (log_std + 0.5 * math.log(2 * math.pi))).sum(-1)
 

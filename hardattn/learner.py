@@ -106,8 +106,7 @@ class Learner:
         self.fabric.backward(loss.total)
         terms = {"loss": loss.total.detach(), **loss.terms}
         norms = self._clip()
-        if self.fabric.strategy.precision.precision != "16-mixed":  # which skips such steps itself
-            self._check("gradient", sum(norms.values()), step)
+        self._check("gradient", sum(norms.values()), step)
         self._optimizer.step()
         return terms | norms
 
@@ -131,7 +130,10 @@ class Learner:
 
     def gradient(self, batch: Batch, part: str) -> Tensor:
         """The gradient of the loss in the parameters of `part`, as one vector, without a step."""
+        training = self.agent.training
+        self.agent.eval()  # nothing that is learned on the way, such as moments, is to be learned from this
         loss = self.agent(self.fabric.to_device(batch)).total
+        self.agent.train(training)
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, self._parts[part])])
 
     def state(self) -> dict[str, Any]:

@@ -191,10 +191,9 @@ class Run:
         return weights, optimizer, progress
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], config: dict[str, Any], *, half: bool = False) -> None:
+def save_weights(path: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
     """One file that rebuilds a model: weights, with their configuration as JSON in the metadata. Written whole or not at all."""
-    tensors = {name: value.half() if half and value.is_floating_point() else value for name, value in _plain(weights).items()}
-    write_whole(path, to_safetensors(tensors, metadata={"config": json.dumps(config)}))
+    write_whole(path, to_safetensors(_plain(weights), metadata={"config": json.dumps(config)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -211,7 +210,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"expected weights at {path}, found no such file") from None
     except (SafetensorError, OSError, ValueError) as problem:
         raise ValueError(f"{path} holds no readable weights ({problem}). It is damaged or not a safetensors file") from None
-    return {name: value.float() if value.dtype == torch.float16 else value for name, value in weights.items()}, config
+    return weights, config
 
 
 def load_into(module: torch.nn.Module, weights: dict[str, Tensor], origin: Path) -> None:

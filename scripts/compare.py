@@ -17,8 +17,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from envs.tapes.exercises import TapeSpec
 from hardattn import figures
-from hardattn.contract import Answer, Trace
+from hardattn.contract import Answer, PlaySpec, Trace
 from hardattn.cost import Cost, cost
 from hardattn.evaluation import (
     Estimate,
@@ -34,7 +35,7 @@ from hardattn.evaluation import (
 )
 from hardattn.runs import Run, write_whole
 from scripts.cli import main, tune_for_cpu, writable, write_rows
-from scripts.studies import CONTENDERS, STUDIES, Trained, load_trained
+from scripts.studies import CONTENDERS, STUDIES, Study, Trained, load_trained
 
 LOOKING = ("glimpses", "side", "scales", "pool", "reach")
 """Settings of a task that say how one looks, not what is asked."""
@@ -127,6 +128,8 @@ def train_all(names: Sequence[str], options: Options) -> list[Path]:
     from scripts import train
 
     folders = []
+    if len(set(names)) < len(names):
+        raise ValueError(f"--train takes every study once, found {', '.join(names)}")
     for name in names:
         if name not in STUDIES:
             raise ValueError(f"--train takes names of studies, found {name!r}")
@@ -150,10 +153,15 @@ def check_distinct(models: Sequence[Trained]) -> None:
     seen: dict[str, Trained] = {}
     for model in models:
         first = seen.setdefault(model.name, model)
-        if first is not model and first.study.agent != model.study.agent:
+        if _learned_as(first.study) != _learned_as(model.study):
             raise ValueError(f"{model.name} is there twice with different settings: compare them under different names")
     if len({(model.name, model.seed) for model in models}) < len(models):
         raise ValueError("the same model is there twice (one study, one seed): name it once")
+
+
+def _learned_as(study: Study) -> tuple[Any, ...]:
+    """What all seeds of a study have in common."""
+    return study.task, study.agent, study.learner, study.fit.steps, study.fit.batch_size
 
 
 def check_one_task(models: Sequence[Trained]) -> None:
@@ -193,8 +201,11 @@ def gather(models: Sequence[Trained], options: Options) -> list[Answers]:
     return list(found.values())
 
 
-def by_chance(task: Any, split: str) -> np.ndarray:
-    """What knowing nothing gives for every example: the commonest class, whatever the question; of a sequence, even odds for every bit."""
+def by_chance(task: Any, split: str) -> np.ndarray | None:
+    """What knowing nothing gives for every example: the commonest class, whatever the question; of a sequence, even odds for every bit. None for what is
+    played: there is no right answer to guess."""
+    if isinstance(task.spec, PlaySpec | TapeSpec):
+        return None
     batches = list(task.batches(split, batch_size=1000))
     if batches[0].target.ndim == 1:
         targets = np.concatenate([batch.target.numpy() for batch in batches])
@@ -203,12 +214,12 @@ def by_chance(task: Any, split: str) -> np.ndarray:
     return torch.cat(list(even)).numpy()
 
 
-def entries(answers: Sequence[Answers], by_chance: np.ndarray) -> list[Entry]:
-    """The rows, and that of chance."""
-    chance = Answers("chance", [by_chance], answers[0].group, None)
+def entries(answers: Sequence[Answers], by_chance: np.ndarray | None) -> list[Entry]:
+    """The rows, and that of chance, where there is one."""
+    chance = [] if by_chance is None else [Answers("chance", [by_chance], answers[0].group, None)]
     rows = []
     first = np.mean(answers[0].errors, axis=0)
-    for answer in (*answers, chance):
+    for answer in (*answers, *chance):
         per_example = np.mean(answer.errors, axis=0)
         if len(answer.errors) > 1:
             error = interval_over_seeds(e.mean() for e in answer.errors)

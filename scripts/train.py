@@ -116,7 +116,7 @@ def _differences(stored: Options, asked: Options) -> list[tuple[str, Any, Any]]:
 
 def _list_studies(names: Sequence[str], program: str, prefix: str, default: str | None) -> None:
     out = Console()
-    choice = f"[{'PRESET' if default else 'STUDY'}]" if default else "STUDY"
+    choice = "[PRESET]" if default else "STUDY"
     out.print(f"usage: {program} {choice} \\[options]", markup=True, highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name in names:
@@ -155,7 +155,8 @@ def train(name: str, options: Options) -> int:
     learner = Learner(agent, study.learner, study.fit.steps, fabric)
     epochs = study.learner.epochs
     if epochs > 1 and hasattr(agent, "act"):
-        agent.act(fabric.to_device(first_batch))  # whether it can, before anything is written
+        agent.eval().act(fabric.to_device(first_batch))  # whether it can, before anything is written
+        agent.train()
     elif epochs > 1:
         raise ValueError(
             f"--epochs {epochs} wants an agent that can learn twice from what it did, such as ram's or player's; {name} has another"
@@ -185,6 +186,8 @@ def train(name: str, options: Options) -> int:
         _tell(leader, f"continuing {stored.folder} at step {start:,} of {study.fit.steps:,}")
     elif leader:
         run = Run.create(options.runs_dir, f"{name}-{options.seed}", config)
+        if options.start_from is not None:  # whoever resumes before the first checkpoint starts from these weights, too
+            run.save(0, agent.state_dict(), learner.state(), {"best": best, "records": []})
         _tell(leader, f"{name}, seed {options.seed}: {study.sentence or 'a study of your own'}\nrun folder: {run.folder}")
 
     ticker = Ticker(console, study.fit.steps, start, silent=not leader)
@@ -202,6 +205,7 @@ def train(name: str, options: Options) -> int:
         if run is not None:
             from hardattn.evaluation import CONTROLS, answer_all, control_of, interval
 
+            agent.cpu()  # where the task's batches and the figures are
             control = control_of(agent.hows)
             group = getattr(task, "views", 1)
             found = {
@@ -223,6 +227,7 @@ def train(name: str, options: Options) -> int:
                 draw(run, agent, task, step, final=step == study.fit.steps)
             beside = f" ({CONTROLS[control]}: {found[control].value:.2f}{unit})" if control else ""
             ticker.say(f"step {step:,}: validation {metric} {usual:.2f}{unit}{news}{beside}")
+            agent.to(fabric.device)
         fabric.barrier()
 
     def save(step: int) -> None:
@@ -289,7 +294,10 @@ def _restore(
 
     try:
         learner.load(weights, state)
-        records += [{name: torch.tensor(value) for name, value in record.items()} for record in progress.get("records", [])]
+        at = learner.fabric.device
+        records += [
+            {name: torch.tensor(value, device=at) for name, value in record.items()} for record in progress.get("records", [])
+        ]
         return progress["step"], progress["best"]
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
         raise ValueError(
@@ -366,6 +374,8 @@ def _estimator_variance(learner: Any, batch: Any) -> dict[str, float]:
 
 def _fabric(make: Any, options: Options) -> Any:
     """One process, or those that torchrun or `fabric run` have started."""
+    if options.precision in ("16", "16-mixed"):  # it scales gradients, which are clipped here
+        raise ValueError(f"cannot use --precision {options.precision}: use bf16-mixed instead")
     settings: dict[str, Any] = {"accelerator": options.device, "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1))}
     if options.precision is not None:
         settings["precision"] = options.precision

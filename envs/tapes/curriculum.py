@@ -123,7 +123,7 @@ class Widening:
         return torch.where(counts, hard, torch.where(which < self.anything, any_at_all, up_to)), counts
 
     def advance(self, progress: "Progress", error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> "Progress":
-        """After an update: `error` is 1 for an output that is not entirely right, else 0; `counts` is what `draw` said."""
+        """After an update: `error` is the part of an output's symbols that are wrong; `counts` is what `draw` said."""
         mean, updates = progress.error, progress.updates + 1
         if counts.any():
             mean = self.decay * mean + (1 - self.decay) * float(error[counts].mean())

@@ -251,6 +251,7 @@ def test_it_learns_in_every_precision(case, precision):
     before = {name: value.detach().clone() for name, value in agent.named_parameters()}
     losses = [learner.update(batch, step)["loss"].item() for step in range(3)]
     assert all(not torch.equal(value, before[name]) for name, value in agent.named_parameters())
+    agent.answer(batch.question)
     plain = Learner(build(case), LearnerConfig(learning_rate=1e-2), 3)
     assert losses[0] == pytest.approx(plain.update(batch, 0)["loss"].item(), abs=0.5 if "bf16" in precision else 1e-4)
 

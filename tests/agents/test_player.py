@@ -77,7 +77,7 @@ def expected_return(agent, key):
     [
         {},
         {"decay": 1.0, "baseline": "none"},
-        {"baseline": "batch-mean"},
+        {"decay": 0.5, "baseline": "batch-mean"},  # without a value there is nothing to decay to
         {"baseline": "leave-one-out", "rollouts": 2},
         {"baseline": "self-critical"},
     ],

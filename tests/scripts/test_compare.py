@@ -147,6 +147,22 @@ def test_the_same_model_twice_is_refused(home):
     assert ended.code == 2 and "the same model is there twice" in ended.err and not (home / "twice").exists()
 
 
+def test_other_settings_do_not_pass_for_another_seed(home, tmp_path):
+    for name, options in (("steps", ("--steps", 1)), ("agent", ("--steps", 60, "--hidden", 17))):
+        arguments = (*TINY, *options, "--seed", 2, "--evaluate-every", 20, "--runs-dir", tmp_path / name)
+        assert run("train", "fc-64-digits", *arguments, folder=tmp_path).code == 0
+        ended = run("compare", "fc-64-digits", tmp_path / name / "fc-64-digits-2", "--out", tmp_path / "out", folder=home)
+        refused_in_one_line(ended, "fc-64-digits is there twice with different settings")
+
+
+def test_what_is_played_has_no_chance():
+    """There is no answer to guess: a row of zeros would be a perfect player's."""
+    for name in ("ram-catch", "player-Copy", "rl-ntm-copy"):
+        assert compare.by_chance(STUDIES[name].task.build(Path("nowhere")), "validation") is None
+    (only,) = compare.entries(ANSWERS[:1], None)
+    assert only.name == "hard"
+
+
 def test_the_board_has_the_models_side_by_side(home, compared):
     events = EventAccumulator(str(compared.folder / "board"), size_guidance={"images": 0, "tensors": 0}).Reload()
     runs = ["ram-digits-0", "soft-digits-0", "fc-64-digits-0", "fc-64-digits-1"]
@@ -260,6 +276,8 @@ def test_a_name_that_means_nothing_is_refused(home, tmp_path):
     refused_in_one_line(
         run("compare", "ram-digts", "--train", folder=tmp_path), "--train takes names of studies, found 'ram-digts'"
     )
+    ended = run("compare", "ram-digits", "ram-digits", "--train", folder=tmp_path)
+    refused_in_one_line(ended, "--train takes every study once, found ram-digits, ram-digits")
 
 
 def test_without_names_the_shipped_models_must_be_there(tmp_path):

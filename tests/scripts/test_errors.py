@@ -33,6 +33,7 @@ from tests.scripts.processes import BLIND, refused, run
         (["digts"], r"expected one of digits, mnist, .*found 'digts'.*--help"),
         (["digits", "--device", "quantum"], r"cannot use --device quantum: .*cpu"),
         (["digits", "--precision", "12"], r"cannot use --device cpu --precision 12: .*32-true"),
+        (["digits", "--precision", "16-mixed"], "cannot use --precision 16-mixed: use bf16-mixed instead"),
         (["mnist", "--data-dir", "nowhere"], r"expected MNIST at nowhere/MNIST/raw/.*Put the four files .*--data-dir"),
     ],
     ids=lambda x: " ".join(x)[:30] if isinstance(x, list) else "",

@@ -7,6 +7,7 @@ import pty
 import re
 import runpy
 import select
+import shutil
 import sys
 
 import pytest
@@ -195,6 +196,19 @@ def test_weights_to_begin_with_must_be_there(taught, tmp_path):
         ended = run("train_ram", *BLIND, "--start-from", start, folder=tmp_path)
         refused(ended, expected)
         assert len(ended.err.splitlines()) == 1 and not (tmp_path / "runs").exists()
+
+
+def test_who_resumes_before_the_first_checkpoint_still_begins_with_the_weights_given(taught, tmp_path):
+    """As if it had been killed in its first step."""
+    assert run("train_ram", *BLIND, "--steps", 2, "--learning-rate", 1e-30, "--start-from", taught, folder=tmp_path).code == 0
+    folder = tmp_path / "runs" / "ram-digits-0"
+    checkpoints = sorted((folder / "checkpoints").iterdir())
+    assert checkpoints[0].name == "step-00000000"
+    for done in (*checkpoints[1:], folder / "best.safetensors", folder / "test.json"):
+        shutil.rmtree(done) if done.is_dir() else done.unlink()
+    ended = run("train_ram", "--resume", folder, folder=tmp_path)
+    assert ended.code == 0 and "at step 0 of 2" in ended.text
+    assert rows_of(folder) == rows_of(taught)
 
 
 def test_a_resumed_run_begins_with_its_own_weights(taught, tmp_path):
