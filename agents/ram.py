@@ -72,6 +72,8 @@ class RAMConfig:
     """A place anywhere, or one of grid x grid places."""
     std: float = 0.15
     """Standard deviation of the Gaussian gaze in both directions, as a part of the reach."""
+    bounded: bool = False
+    """Whether the mean of the Gaussian gaze stays within the reach (by tanh), or may wander off beyond the border, where it learns nothing more."""
     grid: int = 7
     """Places a side of the grid policy."""
     context: int = 0
@@ -275,7 +277,7 @@ class RAM(nn.Module):
     def __init__(self, spec: GlimpseSpec, config: RAMConfig) -> None:
         super().__init__()
         self.spec, self.config = spec, config
-        self.policy: GazePolicy = GridGaze(config.grid) if config.policy == "grid" else GaussianGaze(config.std)
+        self.policy: GazePolicy = GridGaze(config.grid) if config.policy == "grid" else GaussianGaze(config.std, config.bounded)
         self.moves = spec.glimpses if config.context else spec.glimpses - 1
         self.seen = Moments(spec.glimpse_size) if config.standardised else None
         self.what = (
@@ -357,6 +359,8 @@ class RAM(nn.Module):
                 returns = returns - config.glimpse_cost * (stopped.glimpses - 1)
                 terms["glimpses"] = stopped.glimpses.mean()
             terms |= {"reward": returns[0].mean(), "entropy": -log_prob.mean()}  # of the gaze in nats, as drawn
+            if config.policy == "gaussian":  # how many moves it stopped, in percent
+                terms["border"] = 100 * (rollout.drawn.abs() > 1).any(-1).to(nll.dtype).mean()
             if not self._relaxed:
                 learned = self.baseline(rollout.before.detach()).squeeze(-1) if self.baseline is not None else None
                 greedy = self._greedy_returns(batch) if config.baseline == "self-critical" else None

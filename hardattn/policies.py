@@ -60,6 +60,9 @@ class GaussianGaze:
 
     std: float
     """In both directions, as a part of the reach."""
+    bounded: bool = False
+    """Whether the mean stays within the reach, as the tanh of what the network names. One that does not may wander off beyond the border, where
+    all draws come to the same place and nothing more is learned."""
     parameters: int = 2
     actions: int = 2
 
@@ -67,16 +70,16 @@ class GaussianGaze:
         return self.std * normal(key, 2 * count).view(len(key), count, 2)
 
     def draw(self, parameters: Float[Tensor, "*r 2"], noise: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r 2"]:
-        return parameters + noise
+        return self.likeliest(parameters) + noise
 
     def likeliest(self, parameters: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r 2"]:
-        return parameters
+        return parameters.tanh() if self.bounded else parameters
 
     def place(self, action: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r 2"]:
         return action
 
     def log_prob(self, action: Float[Tensor, "*r 2"], parameters: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r"]:
-        return gaussian_log_prob(action, parameters, self.std)
+        return gaussian_log_prob(action, self.likeliest(parameters), self.std)
 
     def entropy(self, parameters: Float[Tensor, "*r 2"]) -> Float[Tensor, "*r"]:
         return parameters.new_full(parameters.shape[:-1], gaussian_entropy(self.std, 2))

@@ -111,7 +111,8 @@ def plain_loss(agent, batch, drawn):
             baseline = (returns.sum(0) - returns) / (len(returns) - 1)
         elif config.baseline == "self-critical":
             baseline = greedy_returns(agent, batch)[i]
-        log_prob = Normal(agent.locator(hidden[i].detach()), config.std).log_prob(drawn[i]).sum(-1)
+        mean = agent.locator(hidden[i].detach())
+        log_prob = Normal(mean.tanh() if config.bounded else mean, config.std).log_prob(drawn[i]).sum(-1)
         total = total - (log_prob * (returns - baseline.detach())).mean()
     return total
 
@@ -133,7 +134,7 @@ def greedy_returns(agent, batch):
 SETTINGS = [
     {},
     {"core": "lstm"},
-    {"standardised": True},
+    {"standardised": True, "bounded": True},
     {"standardised": True, "core": "lstm", "rollouts": 2},
     {"rollouts": 3},
     {"std": 3.0, "rollouts": 2},  # most moves are stopped by the border: the density is that of the move as drawn

@@ -12,15 +12,25 @@ from hardattn.policies import GaussianGaze, GridGaze, grid
 KEYS = keys(0, "test", torch.arange(5000))
 
 
-def test_gaussian_draws_are_those_of_its_log_probability():
-    policy, mean = GaussianGaze(0.3), torch.tensor([0.5, -0.2]).expand(5000, 2)
-    action = policy.draw(mean, policy.noise(KEYS, 1)[:, 0])
-    assert torch.equal(policy.place(action), action) and torch.equal(policy.likeliest(mean), mean)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_gaussian_draws_are_those_of_its_log_probability(bounded):
+    policy, mean = GaussianGaze(0.3, bounded), torch.tensor([0.5, -0.2]).expand(5000, 2)
+    named = mean.atanh() if bounded else mean
+    action = policy.draw(named, policy.noise(KEYS, 1)[:, 0])
+    assert torch.equal(policy.place(action), action)
+    torch.testing.assert_close(policy.likeliest(named), mean)
     assert (action.mean(0) - mean[0]).abs().max() < 5 * 0.3 / math.sqrt(5000)
     assert (action.std(0) / 0.3 - 1).abs().max() < 5 / math.sqrt(2 * 5000)
     expected = Normal(mean, 0.3)
-    torch.testing.assert_close(policy.log_prob(action, mean), expected.log_prob(action).sum(-1))
-    torch.testing.assert_close(policy.entropy(mean), expected.entropy().sum(-1))
+    torch.testing.assert_close(policy.log_prob(action, named), expected.log_prob(action).sum(-1))
+    torch.testing.assert_close(policy.entropy(named), expected.entropy().sum(-1))
+
+
+def test_a_bounded_mean_stays_where_draws_still_differ():
+    far = torch.tensor([7.0, -7.0]).expand(5000, 2)
+    places = [GaussianGaze(0.3, bounded).draw(far, GaussianGaze(0.3).noise(KEYS, 1)[:, 0]) for bounded in (False, True)]
+    beyond = [((x > 1) | (x < -1)).float().mean() for x in places]
+    assert beyond[0] == 1 and 0.45 < beyond[1] < 0.55
 
 
 def test_grid_draws_are_those_of_its_log_probability():

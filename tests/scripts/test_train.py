@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.scripts.processes import BLIND, ROOT, TINY, Running, refused, run
 
 SCALARS = {
-    *("loss", "nll", "error", "reward", "reinforce", "advantage", "baseline", "entropy", "speed/examples"),
+    *("loss", "nll", "error", "reward", "reinforce", "advantage", "baseline", "entropy", "border", "speed/examples"),
     *("gradient/locator", "gradient/baseline", "gradient/rest", "validation/mean", "validation/random"),
     *(f"interval/{how}/{end}" for how in ("mean", "random") for end in ("low", "high")),
 }
