@@ -40,8 +40,10 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch):
 
 def gradients(global_batch: int) -> dict[str, torch.Tensor]:
     """What this process contributes: RAM's gradient with every kind of baseline, and the batch-mean baseline itself."""
+    from agents.player import PlayerConfig
     from agents.ram import RAMConfig
     from envs.cue import CueConfig
+    from envs.tapes.play import PlayTapeConfig
     from hardattn.estimators import batch_mean
 
     share = RETURNS[..., rank_slice(RETURNS.shape[-1])]
@@ -52,6 +54,15 @@ def gradients(global_batch: int) -> dict[str, torch.Tensor]:
         agent = RAMConfig(hidden=8, features=4, rollouts=2, baseline=kind, reward="log-likelihood").build(task.spec)
         agent.loss(next(task.batches("train", batch_size=global_batch, seed=1, start=2))).total.backward()
         found[f"gradient {kind}"] = torch.cat([p.grad.flatten() for p in agent.parameters()])
+    # Episodes end when they like, so that one process has fewer steps than the other.
+    tapes = PlayTapeConfig("Copy", top=5).build()
+    torch.manual_seed(0)
+    player = PlayerConfig(hidden=8, features=4, baseline="batch-mean", standardised=True).build(tapes.spec)
+    played = player.act(next(tapes.batches("train", batch_size=global_batch, seed=1)))
+    found["episodes"] = played.question.episodes.alive.sum(0)
+    player(played).total.backward()
+    found["gradient of a player"] = torch.cat([p.grad.flatten() for p in player.parameters()])
+    found["moments"] = player.seen.mean
     return found
 
 
@@ -72,8 +83,11 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path, monkeypatch):
     alone, (first, second) = gradients(12), (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     torch.testing.assert_close(torch.cat([first["batch-mean"], second["batch-mean"]], -1), alone["batch-mean"])
     assert first["sum"] == second["sum"] == 3
-    for kind in BASELINES:
-        name = f"gradient {kind}"
+    assert first["episodes"].max() != second["episodes"].max()
+    assert torch.equal(torch.cat([first["episodes"], second["episodes"]]), alone["episodes"])
+    torch.testing.assert_close(first["moments"], alone["moments"])
+    assert torch.equal(first["moments"], second["moments"])
+    for name in ("gradient of a player", *(f"gradient {kind}" for kind in BASELINES)):
         assert alone[name].norm() > 1e-3
         torch.testing.assert_close(first[name], alone[name], rtol=1e-6, atol=1e-6)
         assert torch.equal(first[name], second[name])

@@ -85,7 +85,9 @@ def close(folder: Path, expected: tuple[dict[str, torch.Tensor], list[dict]]) ->
 
 
 @pytest.mark.parametrize(
-    ("tool", "options"), [("torchrun", ()), ("fabric", ("--baseline", "batch-mean"))], ids=["torchrun", "fabric"]
+    ("tool", "options"),
+    [("torchrun", ()), ("fabric", ("--baseline", "batch-mean", "--standardised"))],
+    ids=["torchrun", "fabric"],
 )
 def test_two_processes_train_what_one_does(alone, tmp_path, tool, options):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
