@@ -22,13 +22,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hardattn.checks import above_zero, at_least_one, literals, way
 from hardattn.contract import Answer, Batch, GlimpseSpec, Loss, Trace
 from hardattn.estimators import baseline_loss, batch_mean, gaussian_entropy, gaussian_log_prob, score_function
 from hardattn.filterbank import box_bank, gaussian_bank, read
+from hardattn.moments import Moments
 from hardattn.noise import fork, normal, uniform
 
 _SMALL = 0.1
@@ -47,6 +48,10 @@ class DrawConfig:
     """Units of the core and of the joint glimpse encoding."""
     features: int = 128
     """Units that encode what is seen, and as many that encode where."""
+    standardised: bool = False
+    """Whether what is read is brought to mean 0 and variance 1, number by number, by the readings of training so far (see `hardattn.moments`)."""
+    bounded: bool = False
+    """Whether the centre stays on the image (by tanh). One that is far beside it reads nothing, and has no gradient to come back by."""
     gradient: Literal["pathwise", "reinforce"] = "pathwise"
     """How the centre of the window is learned: through the sensor, or from the reward of centres that were drawn."""
     std: float = 0.15
@@ -71,6 +76,8 @@ class Reading(NamedTuple):
     """One way of reading every image, time first. `gaze` is the centre in units of half the image: (-1, -1) is its upper left corner."""
 
     hidden: Float[Tensor, "t b d"]
+    seen: Float[Tensor, "t b p"]
+    """As the sensor gave it."""
     mean: Float[Tensor, "t b 2"]
     """The centre that the network chose."""
     gaze: Float[Tensor, "t b 2"]
@@ -89,6 +96,7 @@ class Draw(nn.Module):
         self.spec, self.config = spec, config
         shape = 3 if config.sensor == "filterbank" else 2
         self.what = nn.Linear(spec.channels * spec.side**2, config.features)
+        self.seen = Moments(self.what.in_features) if config.standardised else None
         self.where = nn.Linear(2 + shape, config.features)
         self.join = nn.Linear(2 * config.features, config.hidden)
         self.core = (_relu_cell if config.core == "relu" else nn.LSTMCell)(config.hidden, config.hidden)
@@ -109,15 +117,26 @@ class Draw(nn.Module):
         return ("locator", "baseline") if self.config.gradient == "reinforce" else ()
 
     def forward(self, batch: Batch) -> Loss:
-        return self.loss(batch)
+        """`loss`; in training, what was read then counts for the moments, from the next batch on."""
+        reading = self._reading(batch.question)
+        loss = self._loss(reading, batch.target)
+        if self.training and self.seen is not None:
+            self.seen.learn(reading.seen)
+        return loss
 
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy; with "reinforce" the hybrid loss of RAM, in which every centre, the first included, is a move."""
-        config, question, target = self.config, batch.question, batch.target
+        return self._loss(self._reading(batch.question), batch.target)
+
+    def _reading(self, question: Any) -> Reading:
+        """As in training."""
         drawn = None
-        if config.gradient == "reinforce":
-            drawn = config.std * _per_step(normal(fork(question.key, "gaze"), 2 * self.spec.glimpses))
-        reading = self.look_around(question.image, noise=drawn)
+        if self.config.gradient == "reinforce":
+            drawn = self.config.std * _per_step(normal(fork(question.key, "gaze"), 2 * self.spec.glimpses))
+        return self.look_around(question.image, noise=drawn)
+
+    def _loss(self, reading: Reading, target: Int[Tensor, " b"]) -> Loss:
+        config = self.config
         logits = self.classifier(reading.hidden if config.supervise == "every" else reading.hidden[-1:])
         every = F.cross_entropy(logits.flatten(0, 1), target.repeat(len(logits)), reduction="none").unflatten(
             0, (-1, len(target))
@@ -215,10 +234,11 @@ class Draw(nn.Module):
                 gaze = place.to(dtype)
             lens = self.lens(h).to(dtype)
             what, stride = self._see(image, gaze, lens)
-            g = torch.cat([self.what(what), self.where(torch.cat([gaze, lens], -1))], -1).relu()
+            shown = what if self.seen is None else self.seen(what)
+            g = torch.cat([self.what(shown), self.where(torch.cat([gaze, lens], -1))], -1).relu()
             state = self.core(self.join(g).relu(), state)
             h = state[0] if self.config.core == "lstm" else state
-            steps.append((h, mean, gaze, stride))
+            steps.append((h, what.detach(), mean, gaze, stride))
         return Reading(*(torch.stack(x) for x in zip(*steps)))
 
     def window(self, reading: Reading) -> Float[Tensor, "t b 4"]:
@@ -228,7 +248,9 @@ class Draw(nn.Module):
         return torch.cat([(1 + reading.gaze) * half - width / 2, width], -1)
 
     def _locate(self, h: Float[Tensor, "b d"]) -> Float[Tensor, "b 2"]:
-        """The centre: (size + 1) / 2 * locator pixels from the middle (Equations 22 and 23), in units of half the image."""
+        """The centre: (size + 1) / 2 * locator pixels from the middle (Equations 22 and 23), in units of half the image; bounded, at most half the image."""
+        if self.config.bounded:
+            return self.locator(h).tanh()
         size = h.new_tensor([self.spec.width, self.spec.height], dtype=self.what.weight.dtype)
         return self.locator(h).to(size.dtype) * (1 + 1 / size)
 

@@ -98,6 +98,37 @@ def test_gaze_and_window_name_the_same_place():
     torch.testing.assert_close(middle, (trace.gaze + 1) / 2 * torch.tensor([11.0, 7.0], dtype=D))
 
 
+def test_a_bounded_centre_reads_something_where_a_free_one_is_lost():
+    """Far beside the image there is nothing, and nothing that says where to go."""
+    for bounded in (False, True):
+        agent, batch = agent_of(bounded=bounded), batch_of()
+        with torch.no_grad():
+            agent.locator.bias.copy_(torch.tensor([4.0, -4.0]))
+            agent.lens.bias[0] = -2.0  # a small window
+        reading = agent.look_around(batch.question.image)
+        assert (reading.mean.abs() <= 1).all() == bounded
+        assert reading.seen.abs().max() > 1 if bounded else reading.seen.abs().max() < 1e-20
+
+
+def test_what_is_read_is_standardised_by_the_readings_of_training():
+    agent = agent_of(standardised=True)
+    readings = spy(agent)
+    for i in range(3):
+        agent.loss(batch_of(i))  # does not count
+        agent(batch_of(i))
+    every = torch.cat([reading.seen.flatten(0, 1) for reading in readings[1::2]])
+    assert agent.seen.count == len(every) == 3 * B * GLIMPSES
+    torch.testing.assert_close(agent.seen.mean, every.mean(0))
+    torch.testing.assert_close(agent.seen.variance, every.var(0, unbiased=False))
+    plain = agent_of(seed=1)
+    plain.load_state_dict({name: value for name, value in agent.state_dict().items() if not name.startswith("seen.")})
+    with torch.no_grad():  # a layer that takes the moments out does the same
+        plain.what.weight.copy_(agent.what.weight / agent.seen.variance.sqrt())
+        plain.what.bias.sub_(plain.what.weight @ agent.seen.mean)
+    image = batch_of(5).question.image
+    torch.testing.assert_close(agent.look_around(image).hidden, plain.look_around(image).hidden)
+
+
 def test_reinforce_alone_moves_the_centre():
     """Class 0 is never named. Where it is right, all rewards are 0 and only cross-entropy is left: it moves the zoom, not the centre."""
     agent, batch = agent_of(gradient="reinforce", baseline="batch-mean"), batch_of(count=8)

@@ -62,6 +62,7 @@ SMALL = {
     ConvNetConfig: [(ConvNetConfig(channels=(4,), kernel=3, stride=1, hidden=12), CUE)],
     DrawConfig: [
         (DrawConfig(hidden=12, features=6), CUE),
+        (DrawConfig(hidden=12, features=6, standardised=True, bounded=True), CUE),
         (DrawConfig(sensor="bilinear", core="relu", hidden=12, features=6, gradient="reinforce"), CUE),
     ],
     MemoryNetworkConfig: [
