@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
-from hardattn.contract import Answer, Batch, Loss, Trace
+from hardattn.contract import Answer, Batch, Loss, TapeSpec, Trace
 from hardattn.estimators import baseline_loss, returns_to_go, score_function
 from hardattn.noise import fork, uniform
 from hardattn.parallel import global_sum
@@ -34,37 +34,6 @@ FORBIDDEN = -1e9
 
 Choose = Callable[[int, Float[Tensor, "b n"]], Int[Tensor, " b"]]
 """Is told the number of the decision (those of the three heads follow one another) and the logits of its choices; returns one for every episode."""
-
-
-@runtime_checkable
-class Pace(Protocol):
-    """How hard the exercises are, as the player comes on. A stage is three numbers that a checkpoint holds."""
-
-    def begin(self) -> Any:
-        """The first stage: a level, a mean error, and updates at this level, as a named tuple."""
-        ...
-
-    def draw(self, key: Int[Tensor, " b"], stage: Any) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
-        """Complexities, and which of the episodes say whether the player may come on."""
-        ...
-
-    def advance(self, stage: Any, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> Any: ...
-
-
-@runtime_checkable
-class TapeSpec(Protocol):
-    """What an agent is built from that moves heads over tapes."""
-
-    symbols: int
-    """Different symbols, that which ends an output included."""
-    window: int
-    """Cells that are seen around a head."""
-    depth: int
-    """Numbers in a cell of the memory."""
-    choices: tuple[int, ...]
-    """How many moves every head has: of the input, of the memory, of the output."""
-    pace: Pace
-    """How hard the exercises are in training."""
 
 
 @runtime_checkable

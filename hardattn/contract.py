@@ -125,6 +125,37 @@ class PlaySpec:
 
 
 @runtime_checkable
+class Pace(Protocol):
+    """How hard the exercises are, as the player comes on. A stage is three numbers that a checkpoint holds."""
+
+    def begin(self) -> Any:
+        """The first stage: a level, a mean error, and updates at this level, as a named tuple."""
+        ...
+
+    def draw(self, key: Int[Tensor, " b"], stage: Any) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
+        """Complexities, and which of the episodes say whether the player may come on."""
+        ...
+
+    def advance(self, stage: Any, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TapeSpec:
+    """The sizes an agent is built from that moves heads over tapes, and what makes its exercises harder."""
+
+    symbols: int
+    """Different symbols, that which ends an output included."""
+    window: int
+    """Cells that are seen around a head."""
+    depth: int
+    """Numbers in a cell of the memory."""
+    choices: tuple[int, ...]
+    """How many moves every head has: of the input, of the memory, of the output."""
+    pace: Pace
+    """How hard the exercises are in training."""
+
+
+@runtime_checkable
 class Played(Protocol):
     """The question of a game: one episode for every example, to be played from its beginning. Its reward is all that is known of the answer.
 

@@ -17,9 +17,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from envs.tapes.exercises import TapeSpec
 from hardattn import figures
-from hardattn.contract import Answer, PlaySpec, Trace
+from hardattn.contract import Answer, PlaySpec, TapeSpec, Trace
 from hardattn.cost import Cost, cost
 from hardattn.evaluation import (
     Estimate,

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import torch
 
 from envs.stories import spoken
-from envs.tapes.exercises import TapeSpec
 from envs.tapes.pictures import letter
 from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
-from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec
+from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec, TapeSpec
 from hardattn.evaluation import Estimate, Scores, answer_all, first_scenes, interval, label_of, metric_of
 
 SCENES = 6

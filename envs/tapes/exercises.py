@@ -17,7 +17,7 @@ from envs.numbered import in_order
 from envs.tapes.curriculum import Widening
 from envs.tapes.three_tapes import Moves, State, ThreeTapes, ThreeTapesConfig, Windows, Write
 from hardattn.checks import at_least_one, some_sizes
-from hardattn.contract import Answer, Batch
+from hardattn.contract import Answer, Batch, TapeSpec
 from hardattn.noise import keys
 
 
@@ -63,16 +63,6 @@ class Exercise(NamedTuple):
     def right(self, state: State) -> Float[Tensor, " b"]:
         """The part of the output's symbols that were thought the most probable."""
         return 1 - state.wrong / state.letters
-
-
-class TapeSpec(NamedTuple):
-    """What an agent is built from that moves heads over tapes."""
-
-    symbols: int
-    window: int
-    depth: int
-    choices: tuple[int, ...]
-    pace: Widening
 
 
 @dataclass(frozen=True)
