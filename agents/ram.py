@@ -556,7 +556,7 @@ class RAM(nn.Module):
         """The hidden states with their gradient in the glimpse network and the core."""
         if isinstance(self.core, ReLUCore) and isinstance(self.what, nn.Linear):
             rest = (p for layer in (self.where, self.join, self.core.input) for p in (layer.weight, layer.bias))
-            return differentiable(steps, Weights(*self._sees(self.what), *rest, self.core.recurrent.weight))
+            return differentiable(steps, Weights._make([*self._sees(self.what), *rest, self.core.recurrent.weight]))
         return self.core(self._encode(self._shown(steps.seen), steps.gaze))[0]
 
     def _relax(self, question: Glimpsed, key: Tensor, rollouts: int) -> Rollout:
