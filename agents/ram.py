@@ -90,6 +90,8 @@ class RAMConfig:
     """Gaze paths drawn for every training image."""
     baseline: Baseline = "learned"
     """What is subtracted from the return."""
+    shaping: float = 0.0
+    """How much of the policy's gradient reaches the core and the glimpse network, as a part of it. 0: they learn to name and not to look."""
     reward: Literal["correct", "log-likelihood"] = "correct"
     """1 for a right answer, or the log-probability of the right answer."""
     reward_at: Literal["end", "every"] = "end"
@@ -100,7 +102,7 @@ class RAMConfig:
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features", "rollouts", "grid")
         above_zero(self, "std", "temperature")
-        at_least_zero(self, "glimpse_cost")
+        at_least_zero(self, "glimpse_cost", "shaping")
         if self.context < 0:
             raise ValueError(f"context must be at least 0 pixels, found {self.context}")
         literals(self)
@@ -129,7 +131,7 @@ class Rollout(NamedTuple):
     hidden: Float[Tensor, "t m b d"]
     gaze: Float[Tensor, "t m b 2"]
     before: Float[Tensor, "moves m b d"]
-    """The state before every move, without gradient (but for a context's)."""
+    """The state before every move, without gradient (but for a context's, and for `shaping`)."""
     parameters: Float[Tensor, "moves m b p"] | None
     """Of the policy. None if the agent has none."""
     drawn: Float[Tensor, "moves m b a"] | None
@@ -410,7 +412,7 @@ class RAM(nn.Module):
         assert self.locator is not None
         hidden = self.core(self._encode(replay.shown, replay.gaze))[0].unflatten(1, (self.config.rollouts, -1))
         log_likelihood, correct = _judge(self.classifier(hidden if self.config.supervise == "every" else hidden[-1:]), target)
-        before = hidden[:-1].detach()
+        before = self._told(hidden[:-1])
         nll = -log_likelihood.mean()
         reinforce = clipped_surrogate(
             self.policy.log_prob(replay.drawn, self.locator(before)), replay.log_prob, replay.advantage
@@ -422,7 +424,7 @@ class RAM(nn.Module):
             "reward": replay.returns[0].mean(),
         }
         if self.baseline is not None:
-            terms["baseline"] = baseline_loss(self.baseline(before).squeeze(-1), replay.returns)
+            terms["baseline"] = baseline_loss(self.baseline(before.detach()).squeeze(-1), replay.returns)
         total = nll + reinforce + terms.get("baseline", 0.0)
         return Loss(total, {name: value.detach() for name, value in terms.items()})
 
@@ -487,7 +489,7 @@ class RAM(nn.Module):
         hidden = self._differentiate(steps) if torch.is_grad_enabled() else steps.hidden
         rows = (len(hidden), rollouts, -1)
         hidden, gaze = hidden.unflatten(1, rows[1:]), steps.gaze.unflatten(1, rows[1:])
-        before = hidden[:-1].detach()
+        before = self._told(hidden[:-1])
         if start is not None:
             before = torch.cat([start[None], before])
         return Rollout(steps.seen, hidden, gaze, before, None if self.locator is None else self.locator(before), drawn)
@@ -558,6 +560,11 @@ class RAM(nn.Module):
             rest = (p for layer in (self.where, self.join, self.core.input) for p in (layer.weight, layer.bias))
             return differentiable(steps, Weights._make([*self._sees(self.what), *rest, self.core.recurrent.weight]))
         return self.core(self._encode(self._shown(steps.seen), steps.gaze))[0]
+
+    def _told(self, state: Float[Tensor, "moves m b d"]) -> Float[Tensor, "moves m b d"]:
+        """The state as the policy is told it: the same numbers, with the part of the gradient that `shaping` says."""
+        constant, part = state.detach(), self.config.shaping
+        return constant if part == 0 else part * state + (1 - part) * constant
 
     def _relax(self, question: Glimpsed, key: Tensor, rollouts: int) -> Rollout:
         """A rollout in which the choice among places has a gradient: every glimpse is a weighted sum of those at all places of the grid."""

@@ -111,7 +111,8 @@ def plain_loss(agent, batch, drawn):
             baseline = (returns.sum(0) - returns) / (len(returns) - 1)
         elif config.baseline == "self-critical":
             baseline = greedy_returns(agent, batch)[i]
-        mean = agent.locator(hidden[i].detach())
+        told = config.shaping * hidden[i] + (1 - config.shaping) * hidden[i].detach()
+        mean = agent.locator(told)
         log_prob = Normal(mean.tanh() if config.bounded else mean, config.std).log_prob(drawn[i]).sum(-1)
         total = total - (log_prob * (returns - baseline.detach())).mean()
     return total
@@ -136,6 +137,8 @@ SETTINGS = [
     {"core": "lstm"},
     {"standardised": True, "bounded": True},
     {"standardised": True, "core": "lstm", "rollouts": 2},
+    {"shaping": 0.3},
+    {"shaping": 2.0, "core": "lstm", "baseline": "leave-one-out", "rollouts": 32},
     {"rollouts": 3},
     {"std": 3.0, "rollouts": 2},  # most moves are stopped by the border: the density is that of the move as drawn
     *({"baseline": kind, "rollouts": 32} for kind in ("batch-mean", "leave-one-out", "self-critical", "none")),
@@ -594,7 +597,11 @@ def test_it_learns_when_it_has_seen_enough():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"standardised": True}, {"core": "lstm", "rollouts": 3, "baseline": "leave-one-out", "policy": "grid", "grid": 2}],
+    [
+        {},
+        {"standardised": True, "shaping": 0.5},
+        {"core": "lstm", "rollouts": 3, "baseline": "leave-one-out", "policy": "grid", "grid": 2},
+    ],
 )
 def test_a_replayed_rollout_has_the_gradient_of_the_rollout_until_the_policy_moves(settings):
     agent, batch = agent_of(**settings), batch_of()
