@@ -165,6 +165,7 @@ class Joint:
 
 
 @lru_cache  # every look of a grid policy asks for it
+@torch.inference_mode(False)  # whoever asks first: a tensor of inference mode could not be used in training later
 def grid(rows: int, columns: int) -> Float[Tensor, "{rows}*{columns} 2"]:
     """(x, y) of the middles of the cells that divide [-1, 1] x [-1, 1], line by line. All callers share it: not to be written into."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")

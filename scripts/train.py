@@ -387,6 +387,7 @@ def _fabric(make: Any, options: Options) -> Any:
         ) from None
     if "LT_CLI_USED" not in os.environ:
         fabric.launch()
+    fabric.barrier()  # a process that ends before the others have found it would leave them with a riddle
     return fabric
 
 

@@ -58,6 +58,15 @@ def test_places_of_the_grid_are_the_middles_of_its_cells_line_by_line():
     torch.testing.assert_close(grid(1, 2), torch.tensor([[-0.5, 0.0], [0.5, 0.0]]))
 
 
+def test_places_that_were_first_asked_for_in_an_answer_can_be_used_in_training():
+    grid.cache_clear()
+    with torch.inference_mode():
+        grid(3, 2)
+    weights = torch.full((6,), 1 / 6, requires_grad=True)
+    (weights @ grid(3, 2)).sum().backward()
+    torch.testing.assert_close(weights.grad, grid(3, 2).sum(1))
+
+
 def test_more_moves_do_not_change_the_noise_of_an_example():
     for policy in (GaussianGaze(0.3), GridGaze(3)):
         assert torch.equal(policy.noise(KEYS[:5], 4)[3:4], policy.noise(KEYS[3:4], 4))

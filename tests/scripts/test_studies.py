@@ -55,7 +55,10 @@ def test_every_study_is_tested(studies):
 
 @pytest.mark.parametrize("name", WITHOUT_DATA)
 def test_a_study_that_needs_no_data_can_take_a_step(studies, tmp_path, name):
-    agent, task = agent_of(studies[name], tmp_path)
+    study = studies[name]
+    if name == "memn2n-stories":  # a thousand of each kind take long to make up
+        study = dataclasses.replace(study, task=dataclasses.replace(study.task, generated=20))
+    agent, task = agent_of(study, tmp_path)
     loss = agent(next(task.batches("train", batch_size=2)))
     loss.total.backward()
     assert loss.total.isfinite() and all(p.grad.isfinite().all() for p in agent.parameters() if p.grad is not None)
@@ -73,12 +76,14 @@ def test_a_study_that_needs_no_data_can_take_a_step(studies, tmp_path, name):
         ("rl-ntm-reverse", ("--frozen", 4), {"heads-input.png", "heads-memory.png", "level.png"}),
     ],
 )
-def test_a_study_of_every_kind_runs(studies, tmp_path, name, option, drawn):
+def test_a_study_of_every_kind_runs(tmp_path, name, option, drawn):
     """From the command line to the rows of its test set, and its pictures."""
     ended = run("train", name, "--steps", 2, "--batch-size", 4, "--log-every", 1, *option, folder=tmp_path)
     assert ended.code == 0, ended.text
+    from scripts.studies import load_trained
+
     rows = json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())
-    parts = getattr(agent_of(studies[name], tmp_path)[1], "parts", ())
+    parts = getattr(load_trained(tmp_path / "runs" / f"{name}-0", tmp_path).task, "parts", ())
     assert not parts or {row["name"] for row in rows} >= set(parts)
     ended = run("visualize", tmp_path / "runs" / f"{name}-0", "--out", "pictures", "--split", "test", folder=tmp_path)
     found = {path.name for path in (tmp_path / "pictures").iterdir()}
