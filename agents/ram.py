@@ -317,8 +317,8 @@ class RAM(nn.Module):
 
     def forward(self, batch: Batch) -> Loss:
         """`loss`; in training, what was seen then counts for the moments, from the next batch on."""
-        if isinstance(batch.question, Replay):
-            return self._replayed(batch.question, batch.target)
+        if isinstance(batch.question, Replay):  # which `act` has counted
+            return self.loss(batch)
         rollout = self._rollout(batch.question)
         loss = self._loss(rollout, batch)
         self._learn(rollout.seen)

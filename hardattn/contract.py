@@ -219,7 +219,8 @@ class Task(Protocol):
 
 @runtime_checkable
 class Agent(Protocol):
-    """Something that chooses what to read. In practice an `nn.Module` whose `forward` is `loss`."""
+    """Something that chooses what to read. In practice an `nn.Module` whose `forward` is `loss`; in training it may also take in what was
+    seen (`hardattn.moments`), which `loss` never does."""
 
     @property
     def hows(self) -> tuple[str, ...]:
