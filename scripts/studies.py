@@ -302,28 +302,28 @@ for _exercise, (_tape, _discount, _fit) in _TAPES.items():
         fit=_fit,
         sentence=f"OpenAI Gym's {_exercise}, by reward alone",
     )
-_RL_NTM: dict[str, tuple[Any, ThreeTapesConfig]] = {
-    "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=6, steps=16, depth=35)),
-    "duplicated-input": ("lstm", ThreeTapesConfig(task="duplicated-input", symbols=10, longest=6, steps=24, depth=35)),
-    "reverse": ("direct", ThreeTapesConfig(task="reverse", symbols=10, longest=6, steps=16)),
-    "repeat-copy": ("direct", ThreeTapesConfig(task="repeat-copy", symbols=10, longest=4, steps=22)),
-    "forward-reverse": ("direct", ThreeTapesConfig(task="forward-reverse", symbols=10, longest=6, steps=20, marked=True)),
+_RL_NTM: dict[str, tuple[Any, ThreeTapesConfig, int]] = {
+    "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=6, steps=16, depth=35), 800),
+    "duplicated": ("lstm", ThreeTapesConfig(task="duplicated-input", symbols=10, longest=8, steps=32, depth=35), 3000),
+    "reverse": ("direct", ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), 2000),
+    "repeatcopy": ("direct", ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), 2500),
+    "forwardreverse": ("direct", ThreeTapesConfig(task="forward-reverse", symbols=10, longest=8, steps=24, marked=True), 6000),
 }
-for _task, (_controller, _tapes) in _RL_NTM.items():
-    STUDIES[f"rl-ntm-{_task}"] = Study(
-        task=ExercisesConfig(tapes=_tapes, frozen=500),
+for _machine, (_controller, _tapes, _steps) in _RL_NTM.items():
+    STUDIES[f"rlntm-{_machine}"] = Study(
+        task=ExercisesConfig(tapes=_tapes, lengths=(100,), frozen=500),
         agent=RLNTMConfig(controller=_controller, hidden=35, inverse_temperature=0.3),
         learner=LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0),
-        fit=FitConfig(steps=800, batch_size=100, evaluate_every=200, save_every=200),
-        sentence=f"RL-NTM on {_task} (Zaremba and Sutskever 2015), smaller than published: 10 symbols",
+        fit=FitConfig(steps=_steps, batch_size=100, evaluate_every=200, save_every=200),
+        sentence=f"RL-NTM on {_tapes.task} (Zaremba and Sutskever 2015), smaller than published: 10 symbols",
     )
-    if _task != "forward-reverse":  # for a machine without tapes it is reverse
-        STUDIES[f"ntm-tape-{_task}"] = Study(
+    if _machine != "forwardreverse":  # for a machine without tapes it is reverse
+        STUDIES[f"ntm-tape-{_tapes.task}"] = Study(
             task=TapeSequencesConfig(_tapes),
             agent=NTMConfig(),
             learner=_MACHINE,
             fit=_SEQUENCES,
-            sentence=f"Neural Turing Machine on RL-NTM's {_task}: the soft counterpart",
+            sentence=f"Neural Turing Machine on RL-NTM's {_tapes.task}: the soft counterpart",
         )
 
 

@@ -5,7 +5,7 @@ have the longest inputs of training and some that are several times as long. Lon
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,14 +74,18 @@ class ExercisesConfig:
     """The first level of the curriculum. The greatest complexity, `tapes.top`, goes without a curriculum."""
     threshold: float = 0.2
     """The level rises where the part of wrong symbols comes below this (the authors' program: 0.25 for forward-reverse)."""
-    times: Sequence[int] = (1, 2, 5)
+    times: Sequence[int] = (1, 5)
     """The parts of the test set have inputs so many times as long as the longest of training. The split "test" has those."""
+    lengths: Sequence[int] = ()
+    """And there are parts whose inputs have these lengths."""
     frozen: int = 500
     """Episodes for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "frozen")
         some_sizes(self, "times")
+        if self.lengths:
+            some_sizes(self, "lengths")
         self.pace()
 
     def pace(self) -> Widening:
@@ -100,12 +104,8 @@ class Exercises:
         tapes = config.tapes
         self.core = ThreeTapes(tapes)
         self.spec = TapeSpec(tapes.size, 2 * tapes.around + 1, self.core.depth, (3, 3, 2), config.pace())
-        self._parts = {
-            f"length-{n * tapes.longest}": ThreeTapes(
-                replace(tapes, longest=n * tapes.longest, steps=n * tapes.steps, cells=n * tapes.cells)
-            )
-            for n in config.times
-        }
+        lengths = sorted({n * tapes.longest for n in config.times} | set(config.lengths))
+        self._parts = {f"length-{length}": ThreeTapes(tapes.stretched(length)) for length in lengths}
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -136,6 +136,8 @@ class Exercises:
         return in_order(self, split, batch_size=batch_size, seed=seed, start=start)
 
     def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """In percent: `error`, outputs that are not entirely right, and `wrong-symbols`. `answer.output` is the part [b] of right symbols."""
+        """In percent: `error`, outputs that are not entirely right, `solved`, the others, and `wrong-symbols`. `answer.output` is the part [b] of
+        right symbols."""
         right: Any = answer.output
-        return {"error": 100 * (right < 1).to(right.dtype), "wrong-symbols": 100 * (1 - right)}
+        solved = 100 * (right == 1).to(right.dtype)
+        return {"error": 100 - solved, "solved": solved, "wrong-symbols": 100 * (1 - right)}

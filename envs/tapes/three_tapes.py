@@ -8,7 +8,7 @@ An episode has a fixed number of steps. A step reads windows around the heads of
 memory, scores the prediction if the output head advances, and moves the heads. All tapes are circular.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -54,6 +54,15 @@ class ThreeTapesConfig:
             raise ValueError(
                 f"the longest output has {self.letters} symbols, and there are only {self.steps} steps to write it"
             )
+
+    def stretched(self, longest: int) -> "ThreeTapesConfig":
+        """The same task with inputs of up to `longest` symbols, and steps and cells in proportion."""
+
+        def scaled(n: int) -> int:
+            return -(-n * longest // self.longest)
+
+        cells = max(scaled(self.cells), 2 * self.around + 1)
+        return replace(self, longest=longest, steps=scaled(self.steps), cells=cells)
 
     @property
     def end(self) -> int:

@@ -50,7 +50,8 @@ def test_an_episode_is_a_function_of_its_number():
 
 def test_the_score_is_of_whole_outputs_and_of_symbols():
     scores = SMALL.build().score(Answer(torch.tensor([1.0, 0.75]), Trace()), next(SMALL.build().batches("test", batch_size=2)))
-    assert scores["error"].tolist() == [0, 100] and scores["wrong-symbols"].tolist() == [0, 25]
+    assert scores["error"].tolist() == [0, 100] and scores["solved"].tolist() == [100, 0]
+    assert scores["wrong-symbols"].tolist() == [0, 25]
 
 
 @pytest.mark.parametrize(

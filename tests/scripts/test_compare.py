@@ -157,7 +157,7 @@ def test_other_settings_do_not_pass_for_another_seed(home, tmp_path):
 
 def test_what_is_played_has_no_chance():
     """There is no answer to guess: a row of zeros would be a perfect player's."""
-    for name in ("ram-catch", "player-Copy", "rl-ntm-copy"):
+    for name in ("ram-catch", "player-Copy", "rlntm-copy"):
         assert compare.by_chance(STUDIES[name].task.build(Path("nowhere")), "validation") is None
     (only,) = compare.entries(ANSWERS[:1], None)
     assert only.name == "hard"

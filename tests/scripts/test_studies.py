@@ -28,7 +28,7 @@ ALGORITHMS = ["copy", "repeat-copy", "recall", "ngrams", "sort"]
 ON_SEQUENCES = [f"{who}-{what}" for what in ALGORITHMS for who in ("ntm", "ntm-ff", "ntm-hard", "lstm")]
 ON_SEQUENCES += [f"ntm-tape-{what}" for what in ("copy", "duplicated-input", "reverse", "repeat-copy")]
 ON_TAPES = [f"player-{what}" for what in ("Copy", "DuplicatedInput", "RepeatCopy", "Reverse", "ReversedAddition")]
-EXERCISES = [f"rl-ntm-{what}" for what in ("copy", "duplicated-input", "reverse", "repeat-copy", "forward-reverse")]
+EXERCISES = [f"rlntm-{what}" for what in ("copy", "duplicated", "reverse", "repeatcopy", "forwardreverse")]
 GAMES = ["ram-catch", "random-gaze-catch", "full-view-catch", *ON_TAPES, *EXERCISES]
 WITHOUT_DATA = ["memn2n-stories", *ON_SEQUENCES, *GAMES]
 
@@ -73,7 +73,7 @@ def test_a_study_that_needs_no_data_can_take_a_step(studies, tmp_path, name):
         ("lstm-copy", ("--frozen", 20), {"bits.png", "wrong-bits-by-length.png"}),
         ("ram-catch", ("--frozen", 1), {"episodes.png", "animation.gif", "return.png"}),
         ("player-Copy", ("--frozen", 4), {"episodes.png", "heads.png", "animation.gif", "return-by-level.png"}),
-        ("rl-ntm-reverse", ("--frozen", 4), {"heads-input.png", "heads-memory.png", "level.png"}),
+        ("rlntm-reverse", ("--frozen", 4), {"heads-input.png", "heads-memory.png", "level.png"}),
     ],
 )
 def test_a_study_of_every_kind_runs(tmp_path, name, option, drawn):
