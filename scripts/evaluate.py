@@ -28,6 +28,8 @@ class Options:
     """A run's folder, or a .safetensors file."""
     split: Literal["test", "validation"] = "test"
     """What is asked. Choose on validation; test once."""
+    glimpses: int | None = None
+    """Answer after so many glimpses, if not after as many as in training."""
     seed: int = 0
     """Of the noise in sampled, averaged and random."""
     data_dir: Path = Path("data")
@@ -45,7 +47,7 @@ class Options:
 def run_command() -> int:
     options = tyro.cli(Options, prog="python scripts/evaluate.py")
     began = time.perf_counter()
-    trained = load_trained(options.model, options.data_dir)
+    trained = load_trained(options.model, options.data_dir, options.glimpses)
     table = list(
         evaluate(
             trained.agent,

@@ -342,14 +342,23 @@ class Trained:
     """Of the run, if it comes from one."""
 
 
-def load_trained(path: Path, data_dir: Path) -> Trained:
+def load_trained(path: Path, data_dir: Path, glimpses: int | None = None) -> Trained:
     """A trained model from weights, or from a run's folder (its best weights so far).
 
+    Args:
+        path: of the weights or the run.
+        data_dir: where its task finds data.
+        glimpses: that it may take, if not as many as in its training.
+
     Raises:
-        ValueError: if there is nothing to load, or it is damaged.
+        ValueError: if there is nothing to load, it is damaged, or `glimpses` are asked of a task that has none.
     """
     file = _weights_of(path)
     weights, config, study = _opened(file)
+    if glimpses is not None:
+        if not hasattr(study.task, "glimpses"):
+            raise ValueError(f"expected a model that takes glimpses, found {config['name']}: leave --glimpses out")
+        study = dataclasses.replace(study, task=dataclasses.replace(study.task, glimpses=glimpses))
     task = study.task.build(data_dir)
     agent = study.agent.build(task.spec)
     load_into(agent, weights, file)

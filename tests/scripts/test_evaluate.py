@@ -63,6 +63,26 @@ def test_the_split_and_the_seed_matter_and_the_batch_size_does_not(trained, tmp_
     assert others[2][0] != usual[0]
 
 
+def test_a_model_can_be_stopped_early(trained, tmp_path):
+    by_count = {}
+    for count in (3, 1):
+        rows = only_json(run("evaluate", trained, "--glimpses", count, "--json", "-", folder=tmp_path))
+        by_count[count] = {row["metric"]: row["value"] for row in rows if row["name"] == "mean"}
+    usual = json.loads((trained / "test.json").read_text())
+    assert by_count[3] == {row["metric"]: row["value"] for row in usual if row["name"] == "mean"}
+    assert by_count[1]["values-sensed"] == 8 * 8 and by_count[1]["error"] > by_count[3]["error"]
+
+
+def test_only_glimpses_can_be_counted(tmp_path):
+    weights = Path(__file__).parents[2] / "weights" / "ntm-copy.safetensors"
+    for model, count, expected in (
+        (weights, 2, "takes glimpses, found ntm-copy"),
+        (weights.with_name("ram-digits.safetensors"), 0, "at least 1"),
+    ):
+        ended = run("evaluate", model, "--glimpses", count, folder=tmp_path)
+        assert ended.code == 2 and expected in ended.err
+
+
 def test_the_tables_fit_a_page(trained, tmp_path):
     ended = run("evaluate", trained, folder=tmp_path)
     assert ended.code == 0 and "ram-digits: test set" in ended.out and "error of every class" in ended.out
