@@ -44,8 +44,8 @@ Move = Callable[[int, Tensor | None], tuple[Tensor | None, Float[Tensor, "*m b 2
 not the policy's, and its place, which may lie outside [-1, 1]."""
 
 
-Step = Callable[[Float[Tensor, "s g"], Any, Float[Tensor, "s d"]], Any]
-"""One step of a core without gradient: input, state (None before the first) and where to write h; returns the state."""
+Step = Callable[[Float[Tensor, "s g"], Steps | None, Steps], object]
+"""One step of a core without gradient: input, the step before (None before the first) and the one to write into, without their axes of time."""
 
 
 CONTROLS = ("random", "centre", "raster")
@@ -158,15 +158,22 @@ class ReLUCore(nn.Module):
         super().__init__()
         self.input = nn.Linear(inputs, hidden)
         self.recurrent = nn.Linear(hidden, hidden, bias=False)
+        self.gates = self.cell = 0  # it keeps neither
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """From input, bias, recurrent: as `hardattn.chain` has them."""
+        return self.input.weight, self.input.bias, self.recurrent.weight
 
     def stepper(self) -> Step:
-        from_input, recurrent = _affine(self.input.weight, self.input.bias), self.recurrent.weight.T.contiguous()
+        weight, bias, recurrent = self.weights
+        from_input, recurrent = _affine(weight, bias), recurrent.T.contiguous()
 
-        def step(g: Tensor, state: Tensor | None, out: Tensor) -> Tensor:
-            from_input(g, out)
-            if state is not None:  # before the first glimpse the state is zero
-                out.addmm_(state, recurrent)
-            return out.relu_()
+        def step(g: Tensor, before: Steps | None, now: Steps) -> None:
+            from_input(g, now.hidden)
+            if before is not None:  # before the first glimpse the state is zero
+                now.hidden.addmm_(before.hidden, recurrent)
+            now.hidden.relu_()
 
         return step
 
@@ -186,12 +193,28 @@ class LSTMCore(nn.Module):
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, hidden)
+        self.gates, self.cell = 4 * hidden, hidden
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """From input, bias, recurrent: as `hardattn.chain` has them."""
+        return self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0, self.lstm.weight_hh_l0
 
     def stepper(self) -> Step:
-        def step(g: Tensor, state: Any, out: Tensor) -> Any:
-            h, state = self.lstm(g[None], state)
-            out.copy_(h[0])
-            return state
+        weight, bias, recurrent = self.weights
+        from_input, recurrent = _affine(weight, bias), recurrent.T.contiguous()
+
+        def step(g: Tensor, before: Steps | None, now: Steps) -> None:
+            from_input(g, now.gates)
+            if before is not None:
+                now.gates.addmm_(before.hidden, recurrent)
+            i, f, new, o = now.gates.chunk(4, -1)
+            for gate in (i, f, o):
+                gate.sigmoid_()
+            torch.mul(i, new.tanh_(), out=now.cell)
+            if before is not None:
+                now.cell.addcmul_(f, before.cell)
+            torch.tanh(now.cell, out=now.hidden).mul_(o)
 
         return step
 
@@ -501,7 +524,10 @@ class RAM(nn.Module):
         config, spec = self.config, self.spec
         first = question.gaze.to(self.where.weight.dtype).expand(rollouts, -1, -1)  # mixed precision hands in a coarser one
         rows = (spec.glimpses, rollouts * len(question.gaze))
-        widths = (spec.glimpse_size, 2, 2 * config.features, config.hidden, config.hidden)
+        widths = (
+            *(spec.glimpse_size, 2, 2 * config.features, config.hidden, config.hidden),
+            *(self.core.gates, self.core.cell),
+        )
         steps = Steps(*(first.new_empty((*rows, width)) for width in widths))
         gazes = steps.gaze.view(spec.glimpses, *first.shape)
         drawn: list[Tensor] = []
@@ -519,17 +545,17 @@ class RAM(nn.Module):
             look_next(0, start, gazes[0])
         see = _affine(*self._sees(self.what)) if isinstance(self.what, nn.Linear) else self._see
         locate, join = (_affine(layer.weight, layer.bias) for layer in (self.where, self.join))
-        step = self.core.stepper()
-        state = None
-        for i, (seen, place, encoded, joined, hidden) in enumerate(zip(*steps)):
-            seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
-            what, where = encoded.split(config.features, dim=-1)
-            see(seen, what)
-            locate(place, where)
-            join(encoded.relu_(), joined)
-            state = step(joined.relu_(), state, hidden)
+        step, before = self.core.stepper(), None
+        for i, now in enumerate(map(Steps._make, zip(*steps))):
+            now.seen.view(*first.shape[:2], -1).copy_(question.look(gazes[i]).flatten(-3))
+            what, where = now.encoded.split(config.features, dim=-1)
+            see(now.seen, what)
+            locate(now.gaze, where)
+            join(now.encoded.relu_(), now.joined)
+            step(now.joined.relu_(), before, now)
+            before = now
             if i + 1 < spec.glimpses:
-                look_next(i + self.moves + 1 - spec.glimpses, hidden, gazes[i + 1])
+                look_next(i + self.moves + 1 - spec.glimpses, now.hidden, gazes[i + 1])
         return steps, torch.stack(drawn) if drawn else None
 
     def _see(self, seen: Tensor, out: Tensor) -> None:
@@ -556,9 +582,9 @@ class RAM(nn.Module):
 
     def _differentiate(self, steps: Steps) -> Float[Tensor, "t s d"]:
         """The hidden states with their gradient in the glimpse network and the core."""
-        if isinstance(self.core, ReLUCore) and isinstance(self.what, nn.Linear):
-            rest = (p for layer in (self.where, self.join, self.core.input) for p in (layer.weight, layer.bias))
-            return differentiable(steps, Weights._make([*self._sees(self.what), *rest, self.core.recurrent.weight]))
+        if isinstance(self.what, nn.Linear):
+            rest = (p for layer in (self.where, self.join) for p in (layer.weight, layer.bias))
+            return differentiable(steps, Weights._make([*self._sees(self.what), *rest, *self.core.weights]))
         return self.core(self._encode(self._shown(steps.seen), steps.gaze))[0]
 
     def _told(self, state: Float[Tensor, "moves m b d"]) -> Float[Tensor, "moves m b d"]:

@@ -1,4 +1,4 @@
-"""Back-propagation through a rectified recurrent network whose inputs were chosen along the way.
+"""Back-propagation through a recurrent network, rectified or an LSTM, whose inputs were chosen along the way.
 
 A hard agent must act step by step, for a look depends on the state; but what it saw is a constant to the gradient. So the forward pass
 runs once without autograd, and the backward pass below walks back through the states only: every other product is taken over all steps
@@ -15,7 +15,8 @@ from torch import Tensor
 class Steps(NamedTuple):
     """What was seen and computed, time first; leading axes of rollouts and examples are flattened into s.
 
-    a = relu([what; where]),  g = relu(W_join a),  h_t = relu(W_in g_t + W_rec h_{t-1}),  biases in all but W_rec.
+    a = relu([what; where]),  g = relu(W_join a),  h_t = relu(W_in g_t + W_rec h_{t-1}),  biases in all but W_rec. Of an LSTM, W_in and W_rec make
+    the four gates, from which come the cell and h.
     """
 
     seen: Float[Tensor, "t s p"]
@@ -23,6 +24,10 @@ class Steps(NamedTuple):
     encoded: Float[Tensor, "t s a"]
     joined: Float[Tensor, "t s g"]
     hidden: Float[Tensor, "t s d"]
+    gates: Float[Tensor, "t s q"]
+    """Of an LSTM: input, forget, new cell, output, each of d, squashed. Otherwise of no width."""
+    cell: Float[Tensor, "t s c"]
+    """Of an LSTM, as wide as h. Otherwise of no width."""
 
 
 class Weights(NamedTuple):
@@ -44,6 +49,36 @@ def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=grad)
 
 
+def _through_rectified(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
+    """From the gradient in the hidden states to that in what was added up for them."""
+    delta = torch.ops.aten.threshold_backward(grad, steps.hidden, 0)
+    each = delta.unbind()
+    for t in range(len(each) - 2, -1, -1):
+        each[t].add_(_through_relu(each[t + 1] @ recurrent, steps.hidden[t]))
+    return delta
+
+
+def _through_lstm(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
+    """The same through the gates of an LSTM."""
+    delta, squashed = torch.empty_like(steps.gates), steps.cell.tanh()
+    last = len(grad) - 1
+    d_cell = torch.zeros_like(grad[0])
+    for t in range(last, -1, -1):
+        d_hidden = grad[t] if t == last else torch.addmm(grad[t], delta[t + 1], recurrent)
+        i, f, new, o = steps.gates[t].chunk(4, -1)
+        d_i, d_f, d_new, d_o = delta[t].chunk(4, -1)
+        d_cell = d_cell + torch.ops.aten.tanh_backward(d_hidden * o, squashed[t])
+        d_i.copy_(torch.ops.aten.sigmoid_backward(d_cell * new, i))
+        d_new.copy_(torch.ops.aten.tanh_backward(d_cell * i, new))
+        d_o.copy_(torch.ops.aten.sigmoid_backward(d_hidden * squashed[t], o))
+        if t == 0:  # the cell before the first step is zero
+            d_f.zero_()
+        else:
+            d_f.copy_(torch.ops.aten.sigmoid_backward(d_cell * steps.cell[t - 1], f))
+            d_cell = d_cell * f
+    return delta
+
+
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx, steps: Steps, *weights: Tensor) -> Tensor:
@@ -52,15 +87,12 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        steps, w = Steps(*ctx.saved_tensors[:5]), Weights(*ctx.saved_tensors[5:])
-        delta = torch.ops.aten.threshold_backward(grad, steps.hidden, 0)
-        each = delta.unbind()
-        for t in range(len(each) - 2, -1, -1):
-            each[t].add_(_through_relu(each[t + 1] @ w.recurrent, steps.hidden[t]))
-        flat = [x.flatten(0, 1) for x in steps]
-        seen, gaze, encoded, joined, _ = flat
-        d_hidden = delta.flatten(0, 1)
-        d_joined = _through_relu(d_hidden @ w.input, joined)
+        count = len(Steps._fields)
+        steps, w = Steps(*ctx.saved_tensors[:count]), Weights(*ctx.saved_tensors[count:])
+        delta = (_through_lstm if steps.gates.shape[-1] else _through_rectified)(grad, steps, w.recurrent)
+        seen, gaze, encoded, joined = (x.flatten(0, 1) for x in steps[:4])
+        d_core = delta.flatten(0, 1)
+        d_joined = _through_relu(d_core @ w.input, joined)
         d_encoded = _through_relu(d_joined @ w.join, encoded)
         d_what, d_where = d_encoded[:, : len(w.what)], d_encoded[:, len(w.what) :]
         d_recurrent = delta[1:].flatten(0, 1).T @ steps.hidden[:-1].flatten(0, 1)
@@ -69,7 +101,7 @@ class _Chain(torch.autograd.Function):
             *(d_what.T @ seen, d_what.sum(0)),
             *(d_where.T @ gaze, d_where.sum(0)),
             *(d_joined.T @ encoded, d_joined.sum(0)),
-            *(d_hidden.T @ joined, d_hidden.sum(0)),
+            *(d_core.T @ joined, d_core.sum(0)),
             d_recurrent,
         )
 
