@@ -198,7 +198,8 @@ class LSTMCore(nn.Module):
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """From input, bias, recurrent: as `hardattn.chain` has them."""
-        return self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0, self.lstm.weight_hh_l0
+        from_input, recurrent, bias, other = self.lstm.parameters()
+        return from_input, bias + other, recurrent
 
     def stepper(self) -> Step:
         weight, bias, recurrent = self.weights
