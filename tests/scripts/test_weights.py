@@ -76,3 +76,12 @@ def test_players_solve_tapes(name, threshold):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "level-30", "mean").scores
     assert trained.task.solved_at == threshold <= scores["return"].mean() and not scores["error"].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("rlntm-reverse", ("length-10", "length-50", "length-100")), ("rlntm-copy", ("length-6",))]
+)
+def test_heads_that_were_trained_by_reinforcement_solve_whole_sequences(name, parts):
+    trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
+    for part in parts:
+        assert answer_all(trained.agent, trained.task, part, "argmax").scores["solved"].mean() >= 99
