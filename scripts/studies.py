@@ -303,7 +303,7 @@ for _exercise, (_tape, _discount, _fit) in _TAPES.items():
         sentence=f"OpenAI Gym's {_exercise}, by reward alone",
     )
 _RL_NTM: dict[str, tuple[Any, ThreeTapesConfig, int]] = {
-    "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=6, steps=16, depth=35), 800),
+    "copy": ("lstm", ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), 2000),
     "duplicated": ("lstm", ThreeTapesConfig(task="duplicated-input", symbols=10, longest=8, steps=32, depth=35), 3000),
     "reverse": ("direct", ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), 2000),
     "repeatcopy": ("direct", ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), 2500),
