@@ -78,10 +78,8 @@ def test_players_solve_tapes(name, threshold):
     assert trained.task.solved_at == threshold <= scores["return"].mean() and not scores["error"].any()
 
 
-@pytest.mark.parametrize(
-    ("name", "parts"), [("rlntm-reverse", ("length-10", "length-50", "length-100")), ("rlntm-copy", ("length-6",))]
-)
-def test_heads_that_were_trained_by_reinforcement_solve_whole_sequences(name, parts):
+@pytest.mark.parametrize("name", ["rlntm-copy", "rlntm-reverse"])
+def test_heads_that_were_trained_by_reinforcement_solve_ten_times_the_length(name):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
-    for part in parts:
+    for part in ("length-10", "length-50", "length-100"):
         assert answer_all(trained.agent, trained.task, part, "argmax").scores["solved"].mean() >= 99
