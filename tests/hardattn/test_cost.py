@@ -59,7 +59,7 @@ def ram(policy=2, rollouts=1):
 
 
 RELU = T * 2 * D * D + (T - 1) * 2 * D * D  # before the first glimpse there is no state to multiply
-LSTM = T * 2 * (2 * 4 * D * D)
+LSTM = 4 * RELU
 OUTSIDE = linear(P, F)[0] + linear(2, F)[0] + linear(2 * F, D)[0] + linear(D, N)[0] + linear(D, 2)[0] + linear(D, 1)[0]
 
 
