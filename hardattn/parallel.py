@@ -24,6 +24,12 @@ def global_mean(value: Tensor) -> Tensor:
     return global_sum(value) / world()[1]
 
 
+def leave() -> None:
+    """Part from the other processes, at the very end: one whose threads still listen to them may be aborted as it exits."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def rank_slice(batch_size: int) -> slice:
     """The part of a global batch that belongs to this process.
 

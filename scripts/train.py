@@ -1,5 +1,6 @@
 """Train a study: `python scripts/train.py STUDY [options]`. Without a study it lists them."""
 
+import atexit
 import dataclasses
 import os
 import shlex
@@ -374,6 +375,8 @@ def _estimator_variance(learner: Any, batch: Any) -> dict[str, float]:
 
 def _fabric(make: Any, options: Options) -> Any:
     """One process, or those that torchrun or `fabric run` have started."""
+    from hardattn.parallel import leave
+
     if options.precision in ("16", "16-mixed"):  # it scales gradients, which are clipped here
         raise ValueError(f"cannot use --precision {options.precision}: use bf16-mixed instead")
     settings: dict[str, Any] = {"accelerator": options.device, "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1))}
@@ -387,6 +390,7 @@ def _fabric(make: Any, options: Options) -> Any:
         ) from None
     if "LT_CLI_USED" not in os.environ:
         fabric.launch()
+    atexit.register(leave)
     fabric.barrier()  # a process that ends before the others have found it would leave them with a riddle
     return fabric
 
