@@ -193,7 +193,7 @@ class LSTMCore(nn.Module):
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, hidden)
-        self.gates, self.cell = 4 * hidden, hidden
+        self.gates, self.cell = 4 * hidden, hidden  # numbers that a step keeps of them
 
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
