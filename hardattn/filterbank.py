@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_FLOOR = 1e-8
-"""Added to the sum of a filter's entries (before it is divided by it), so that a filter outside the image is not 0 / 0."""
+from hardattn import compiled_filterbank as compiled
+from hardattn.arrays import arrays, compiles
+from hardattn.compiled_filterbank import FARTHEST, FLOOR
+
 _NARROWEST = 0.2
 """Pixels. A narrower Gaussian between two pixels would be as good as zero on both, and the floor would show."""
-_FARTHEST = math.sqrt(60.0)
-"""z ends here: e^-60 is nothing beside the floor, and below e^-87 exp is a hundred times slower, because its results are denormal."""
 
 
 def gaussian_bank(
@@ -30,7 +30,7 @@ def gaussian_bank(
     """`side` Gaussians, `stride` apart, around `centre` (Gregor et al. 2015, Equations 19, 20, 25 and 26).
 
     Filter i stands at centre + (i - side / 2 + 0.5) * stride. Inside the image its entries sum to 1. A filter about six sigmas beyond the
-    border fades out; farther away its entries are below 1e-17, where the equations would divide 0 by 0.
+    border fades out; nine sigmas beyond it is zero, where the equations would divide 0 by 0.
 
     Args:
         centre: middle of the grid in pixels.
@@ -45,7 +45,8 @@ def gaussian_bank(
     Raises:
         ValueError: if side or size is less than 1.
     """
-    bank: Any = _Gaussians.apply(_middles(centre, stride, side, size), sigma.clamp(min=_NARROWEST), size)
+    _check(side, size)
+    bank: Any = _Gaussians.apply(centre, stride, sigma.clamp(min=_NARROWEST), side, size)
     return bank
 
 
@@ -71,7 +72,8 @@ def box_bank(
     Raises:
         ValueError: if side or size is less than 1.
     """
-    bank: Any = _Boxes.apply(_middles(centre, stride, side, size), stride.clamp(min=1.0), size)
+    _check(side, size)
+    bank: Any = _Boxes.apply(_middles(centre, stride, side), stride.clamp(min=1.0), size)
     return bank
 
 
@@ -98,13 +100,20 @@ def read(
     return patch.reshape(*lead, *patch.shape[1:])
 
 
-def _middles(centre: Float[Tensor, "*r b"], stride: Float[Tensor, "*r b"], side: int, size: int) -> Float[Tensor, "*r b g"]:
-    """Where the filters of a bank stand."""
+def _check(side: int, size: int) -> None:
     for name, value in {"side": side, "size": size}.items():
         if value < 1:
             raise ValueError(f"a filter bank's {name} must be at least 1, found {value}")
-    offset = torch.arange(side, dtype=centre.dtype, device=centre.device) - (side - 1) / 2
-    return centre[..., None] + offset * stride[..., None]
+
+
+def _middles(centre: Float[Tensor, "*r b"], stride: Float[Tensor, "*r b"], side: int) -> Float[Tensor, "*r b g"]:
+    """Where the filters of a bank stand."""
+    return centre[..., None] + _offsets(side, centre) * stride[..., None]
+
+
+def _offsets(side: int, like: Tensor) -> Float[Tensor, " {side}"]:
+    """Of the filters' middles from the centre, in strides."""
+    return torch.arange(side, dtype=like.dtype, device=like.device) - (side - 1) / 2
 
 
 def _pixels(size: int, like: Tensor) -> Float[Tensor, " {size}"]:
@@ -115,28 +124,70 @@ def _pixels(size: int, like: Tensor) -> Float[Tensor, " {size}"]:
 class _Gaussians(torch.autograd.Function):
     """Normalised Gaussians e^(-z^2) / (sum e^(-z^2) + floor), z = (a - mu) / (sqrt(2) sigma).
 
-    Autograd would keep five tensors of the bank's size and walk over each twice; this keeps two.
+    Autograd would keep five tensors of the bank's size and walk over each twice; this keeps the bank alone.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, middle: Float[Tensor, "*r b g"], sigma: Float[Tensor, "*r b"], size: int
+        ctx: Any,
+        centre: Float[Tensor, "*r b"],
+        stride: Float[Tensor, "*r b"],
+        sigma: Float[Tensor, "*r b"],
+        side: int,
+        size: int,
     ) -> Float[Tensor, "*r b g n"]:
-        scale = math.sqrt(0.5) / sigma[..., None]
-        z = (_pixels(size, middle) * scale)[..., None, :] - (middle * scale)[..., None]
-        z.clamp_(-_FARTHEST, _FARTHEST)
-        bank = torch.addcmul(z.new_zeros(()), z, z, value=-1).exp_()
-        bank.mul_(bank.sum(-1, keepdim=True).add_(_FLOOR).reciprocal_())
-        ctx.save_for_backward(z, bank, scale, sigma)
+        bank = centre.new_zeros(*centre.shape, side, size)
+        if compiles(bank):
+            compiled.gaussians(*arrays(*(x.flatten() for x in (centre, stride, sigma)), bank.view(-1, side, size)))
+        else:
+            bank = _gaussians(centre, stride, sigma, side, size)
+        ctx.save_for_backward(centre, stride, sigma, bank)
         return bank
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Float[Tensor, "*r b g n"]) -> tuple[Tensor, Tensor, None]:
-        z, bank, scale, sigma = ctx.saved_tensors
-        share = (gradient * bank).sum(-1, keepdim=True)
-        slope = (gradient - share).mul_(bank).mul_(z)  # in the exponent -z^2, times z
-        return 2 * scale * slope.sum(-1), 2 * slope.mul_(z).sum((-1, -2)) / sigma, None
+    def backward(ctx: Any, gradient: Float[Tensor, "*r b g n"]) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        centre, stride, sigma, bank = ctx.saved_tensors
+        if compiles(bank):
+            back = centre.new_empty(3, *centre.shape)
+            places, banks = (x.flatten() for x in (centre, stride, sigma)), (x.flatten(0, -3) for x in (bank, gradient))
+            compiled.gaussians_back(*arrays(*places, *banks, back.view(3, -1)))
+        else:
+            back = _gaussians_back(centre, stride, sigma, bank, gradient)
+        return *back, None, None
+
+
+def _gaussians(
+    centre: Float[Tensor, "*r b"], stride: Float[Tensor, "*r b"], sigma: Float[Tensor, "*r b"], side: int, size: int
+) -> Float[Tensor, "*r b g n"]:
+    """The bank, on any device."""
+    z = _distances(centre, stride, sigma, side, size)
+    bank = torch.addcmul(z.new_zeros(()), z, z, value=-1).exp_().masked_fill_(z.abs() >= FARTHEST, 0)
+    return bank.mul_(bank.sum(-1, keepdim=True).add_(FLOOR).reciprocal_())
+
+
+def _gaussians_back(
+    centre: Float[Tensor, "*r b"],
+    stride: Float[Tensor, "*r b"],
+    sigma: Float[Tensor, "*r b"],
+    bank: Float[Tensor, "*r b g n"],
+    gradient: Float[Tensor, "*r b g n"],
+) -> Float[Tensor, "3 *r b"]:
+    """The gradients in centre, stride and sigma, on any device."""
+    z, share = _distances(centre, stride, sigma, *bank.shape[-2:]), (gradient * bank).sum(-1, keepdim=True)
+    slope = (gradient - share).mul_(bank).mul_(z)  # in the exponent -z^2, times z
+    to_middle, to_sigma = slope.sum(-1) * math.sqrt(2) / sigma[..., None], 2 * slope.mul_(z).sum((-1, -2)) / sigma
+    return torch.stack([to_middle.sum(-1), (to_middle * _offsets(bank.shape[-2], centre)).sum(-1), to_sigma])
+
+
+def _distances(
+    centre: Float[Tensor, "*r b"], stride: Float[Tensor, "*r b"], sigma: Float[Tensor, "*r b"], side: int, size: int
+) -> Float[Tensor, "*r b g n"]:
+    """z, no farther than counts."""
+    scale = math.sqrt(0.5) / sigma[..., None]
+    middle = _middles(centre, stride, side)
+    z = (_pixels(size, middle) * scale)[..., None, :] - (middle * scale)[..., None]
+    return z.clamp_(-FARTHEST, FARTHEST)
 
 
 class _Boxes(torch.autograd.Function):

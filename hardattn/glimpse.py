@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hardattn import compiled
+from hardattn import compiled_glimpse as compiled
 
 
 class SummedAreaTable(NamedTuple):

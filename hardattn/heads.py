@@ -10,7 +10,6 @@ A controller says P numbers, [b, P], for J heads: for each the key k (m numbers)
 of the J / 2 heads that write (the second half), the erasure e and the addition a (m each). All are kept within `BOUND` of zero first.
 """
 
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from hardattn import compiled_heads as compiled
 from hardattn.addressing import address, read, write
+from hardattn.arrays import arrays, compiles
 
 BOUND = 20.0
 """Numbers said to the heads stay within this distance of zero (Collier and Beel 2018)."""
@@ -33,7 +33,7 @@ def turn(
     said: Float[Tensor, "b p"], memory: Float[Tensor, "b m n"], w_before: Float[Tensor, "j b n"]
 ) -> Float[Tensor, "j b n"]:
     """The weightings of all heads: tanh, softplus, sigmoid, softmax and 1 + softplus make k, beta, g, s and gamma; see `hardattn.addressing.address`."""
-    if _compiles(memory):
+    if compiles(memory):
         return _Turn.apply(said, memory, w_before)
     heads, m = len(w_before), memory.shape[1]
     each = (said[:, : said.shape[1] - heads * m].unflatten(1, (heads, -1))).clamp(-BOUND, BOUND).transpose(0, 1)
@@ -56,7 +56,7 @@ def use(
 
     All heads meet the memory as it was before the step; of those that write, all erase before any adds.
     """
-    if _compiles(memory):
+    if compiles(memory):
         return _Use.apply(said, memory, w)
     heads, m, rows = len(w) // 2, memory.shape[1], memory.transpose(1, 2)
     each = said[:, said.shape[1] - 2 * heads * m :].unflatten(1, (heads, 2, m)).clamp(-BOUND, BOUND).permute(2, 1, 0, 3)
@@ -64,19 +64,11 @@ def use(
     return reads, write(rows, w[heads:], each[0].sigmoid(), each[1].tanh()).transpose(1, 2)
 
 
-def _compiles(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-
-
-def _arrays(*tensors: Tensor) -> Any:
-    return (x.detach().contiguous().numpy() for x in tensors)
-
-
 class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, said: Tensor, memory: Tensor, w_before: Tensor) -> Tensor:
         cosine, near, blurred, w = (torch.empty(w_before.shape, dtype=memory.dtype) for _ in range(4))
-        compiled.turn(*_arrays(said, memory, w_before, cosine, near, blurred, w))
+        compiled.turn(*arrays(said, memory, w_before, cosine, near, blurred, w))
         ctx.save_for_backward(said, memory, w_before, cosine, near, blurred, w)
         return w
 
@@ -84,7 +76,7 @@ class _Turn(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said, memory, w_before = ctx.saved_tensors[:3]
         grads = torch.zeros_like(said), torch.zeros_like(memory), torch.empty(w_before.shape, dtype=memory.dtype)
-        compiled.turn_back(*_arrays(*ctx.saved_tensors, grad, *grads))
+        compiled.turn_back(*arrays(*ctx.saved_tensors, grad, *grads))
         return grads
 
 
@@ -92,7 +84,7 @@ class _Use(torch.autograd.Function):
     @staticmethod
     def forward(ctx, said: Tensor, memory: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         reads, after = memory.new_empty(len(memory), len(w) // 2 * memory.shape[1]), torch.empty_like(memory)
-        compiled.use(*_arrays(said, memory, w, reads, after))
+        compiled.use(*arrays(said, memory, w, reads, after))
         ctx.save_for_backward(said, memory, w)
         return reads, after
 
@@ -100,5 +92,5 @@ class _Use(torch.autograd.Function):
     def backward(ctx, grad_reads: Tensor, grad_after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said, memory, w = ctx.saved_tensors
         grads = torch.zeros_like(said), torch.empty_like(memory), torch.zeros_like(w)
-        compiled.use_back(*_arrays(said, memory, w, grad_reads, grad_after, *grads))
+        compiled.use_back(*arrays(said, memory, w, grad_reads, grad_after, *grads))
         return grads
