@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from agents.ram import RAM, Expected, RAMConfig
 from hardattn import figures
-from hardattn.checks import at_least_one
+from hardattn.checks import at_least_one, literals
 from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
 from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork
@@ -32,11 +32,12 @@ from scripts.studies import STUDIES
 
 _LEAVE_ONE_OUT = RAMConfig(baseline="leave-one-out", rollouts=4)
 _GRID = RAMConfig(baseline="leave-one-out", rollouts=4, policy="grid", reward="log-likelihood")
+DEFAULT = "learned baseline"
 ESTIMATORS: dict[str, RAMConfig] = {
     "no baseline": RAMConfig(baseline="none"),
     "constant": RAMConfig(baseline="constant"),
     "batch mean": RAMConfig(baseline="batch-mean"),
-    "learned baseline": RAMConfig(),
+    DEFAULT: RAMConfig(),
     "self-critical": RAMConfig(baseline="self-critical"),
     "leave-one-out, M = 2": dataclasses.replace(_LEAVE_ONE_OUT, rollouts=2),
     "leave-one-out, M = 4": _LEAVE_ONE_OUT,
@@ -60,7 +61,9 @@ class Options:
     """Compare the estimators. The whole takes about half an hour on one thread; --steps and --seeds make it shorter."""
 
     steps: int = 1500
-    """Of every training."""
+    """Of every training; with --equal seconds of the default's."""
+    equal: Literal["glimpses", "seconds"] = "glimpses"
+    """What all trainings have as much of: glimpses, or seconds, by the time that a step takes each."""
     seeds: int = 3
     """Trainings of every estimator."""
     draws: int = 100
@@ -74,6 +77,7 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "seeds", "warm")
+        literals(self)
         if self.draws < 2:
             raise ValueError(f"draws must be at least 2, or nothing scatters; found {self.draws}")
 
@@ -94,6 +98,8 @@ class Learned(NamedTuple):
 
     errors: list[float]
     """Of the validation set in percent, for every seed."""
+    steps: int
+    """Of a training."""
     seconds: float
     """Of a training, without evaluation."""
 
@@ -174,8 +180,25 @@ def at_one_point(options: Options) -> dict[str, Noise]:
     return found
 
 
+def steps_of(options: Options) -> dict[str, int]:
+    """How many steps every estimator may train."""
+    if options.equal == "glimpses":
+        return dict.fromkeys(ESTIMATORS, options.steps)
+    # In turns, so that none has the quiet minute; the fastest of three, for whatever disturbs makes slower.
+    times: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
+    for _ in range(3):
+        for name, config in ESTIMATORS.items():
+            times[name].append(trained(config, 20, 0, _epochs(name))[1])
+    return {name: max(1, round(options.steps * min(times[DEFAULT]) / min(took))) for name, took in times.items()}
+
+
+def _epochs(name: str) -> int:
+    return 4 if name == PPO else 1
+
+
 def by_learning(options: Options) -> dict[str, Learned]:
     """Train with every estimator, every seed."""
+    steps = steps_of(options)
     task = STUDIES["ram-digits"].task.build()
     errors: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
     seconds: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
@@ -183,10 +206,10 @@ def by_learning(options: Options) -> dict[str, Learned]:
         (seed, name) for seed in range(options.seeds) for name in ESTIMATORS
     ]  # all names in turn, so that none has the quiet hours
     for seed, name in track(todo, description="training", console=Console(stderr=True)):
-        agent, took = trained(ESTIMATORS[name], options.steps, seed, 4 if name == PPO else 1)
+        agent, took = trained(ESTIMATORS[name], steps[name], seed, _epochs(name))
         errors[name].append(float(answer_all(agent, task, "validation", "mean").scores["error"].mean()))
         seconds[name].append(took)
-    return {name: Learned(errors[name], float(np.median(seconds[name]))) for name in ESTIMATORS}
+    return {name: Learned(errors[name], steps[name], float(np.median(seconds[name]))) for name in ESTIMATORS}
 
 
 def estimate_of(errors: Sequence[float]) -> Estimate:
@@ -200,9 +223,12 @@ def run_command() -> int:
     folder = writable(options.out)
     point, learned = at_one_point(options), by_learning(options)
     console = Console(stderr=options.json == "-", width=None if sys.stdout.isatty() else 140)
+    after = f"{options.steps:,} steps"
+    if options.equal == "seconds":
+        after = f"the time of {after} with {DEFAULT}"
     shown = Table(
-        *("estimator", "bias", "variance", "× ms", "error %", "95 % interval", "seconds"),
-        title=f"validation error after {options.steps:,} steps, {options.seeds} seeds",
+        *("estimator", "bias", "variance", "× ms", "steps", "error %", "95 % interval", "seconds"),
+        title=f"validation error after {after}, {options.seeds} seeds",
         caption="bias and variance: as parts of the true gradient's length and its square. × ms: variance for a second of work",
     )
     rows, dots = [], []
@@ -213,16 +239,17 @@ def run_command() -> int:
             if noise is None
             else (f"{noise.bias:.2f}", f"{noise.variance:,.0f}", f"{noise.variance * noise.milliseconds:,.0f}")
         )
-        shown.add_row(name, *at, f"{error.value:.2f}", f"{error.low:.2f} to {error.high:.2f}", f"{result.seconds:.0f}")
+        interval = f"{error.low:.2f} to {error.high:.2f}"
+        shown.add_row(name, *at, f"{result.steps:,}", f"{error.value:.2f}", interval, f"{result.seconds:.0f}")
         dots.append(figures.Dot(name, result.seconds, *error))
-        numbers = {"seconds": result.seconds, **({} if noise is None else noise._asdict())}
+        numbers = {"steps": result.steps, "seconds": result.seconds, **({} if noise is None else noise._asdict())}
         rows.append({"name": name, "metric": "error", **error._asdict()})
         finite = {metric: v for metric, v in numbers.items() if math.isfinite(v)}
         rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in finite.items()]
     console.print(shown)
     picture = figures.scatter(
         dots,
-        title=f"The same glimpses, another estimate of the gaze's gradient ({options.steps:,} steps)",
+        title=f"The same {options.equal}, another estimate of the gaze's gradient ({options.steps:,} steps)",
         xlabel="seconds of training",
         ylabel="validation error (%)",
     )

@@ -41,6 +41,14 @@ def test_every_estimator_of_the_same_gradient_is_measured_at_one_point(script):
     assert point["grid, straight-through"].variance <= point["grid, leave-one-out, M = 4"].variance
 
 
+def test_who_takes_longer_for_a_step_gets_fewer(script, monkeypatch):
+    seconds = {id(config): 1.0 for config in script.ESTIMATORS.values()} | {id(script.ESTIMATORS["no baseline"]): 0.5}
+    monkeypatch.setattr(script, "trained", lambda config, steps, seed, epochs: (None, seconds[id(config)] * epochs))
+    steps = script.steps_of(script.Options(steps=100, equal="seconds"))
+    assert steps.pop("no baseline") == 200 and steps.pop(script.PPO) == 25 and set(steps.values()) == {100}
+    assert set(script.steps_of(script.Options(steps=100)).values()) == {100}
+
+
 @pytest.mark.slow
 def test_it_runs_to_its_end(script, tmp_path):
     ended = run(
