@@ -45,9 +45,19 @@ def test_what_ram_is_compared_with_on_the_embedded_digits(name, published):
 
 
 @pytest.mark.skipif(DATA is None, reason="needs MNIST: HARDATTN_DATA names the folder that holds MNIST/raw")
-@pytest.mark.parametrize(("how", "published"), [("mean", 1.16), ("random", 7.49)])
-def test_ram_on_mnist(how, published):
-    assert error("ram-mnist", how, Path(str(DATA))) == pytest.approx(published, abs=0.05)
+@pytest.mark.parametrize(
+    ("name", "how", "published"),
+    [
+        ("ram-mnist", "mean", 0.98),
+        ("ram-mnist", "random", 5.94),
+        ("ram-mnist-rectified", "mean", 1.16),
+        ("ram-translated-60", "mean", 1.20),
+        ("ram-cluttered-60", "mean", 3.80),
+        ("ram-cluttered-100", "mean", 6.40),
+    ],
+)
+def test_ram_on_mnist(name, how, published):
+    assert error(name, how, Path(str(DATA))) == pytest.approx(published, abs=0.05)
 
 
 @pytest.mark.slow
