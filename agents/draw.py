@@ -34,6 +34,8 @@ from hardattn.noise import fork, normal, uniform
 
 _SMALL = 0.1
 """What the layers that choose the window are multiplied by at the start."""
+_LEEWAY = 2.0
+"""Stride, intensity and blur of a bounded window are at most e^2 = 7.4 times what they are with a lens of 0, and at least a part of 7.4."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class DrawConfig:
     standardised: bool = False
     """Whether what is read is brought to mean 0 and variance 1, number by number, by the readings of training so far (see `hardattn.moments`)."""
     bounded: bool = False
-    """Whether the centre stays on the image (by tanh). One that is far beside it reads nothing, and has no gradient to come back by."""
+    """Whether the centre stays on the image, and stride, blur and intensity within a factor of 7.4 of where they begin (by tanh). A centre far beside the
+    image reads nothing, and has no gradient to come back by."""
     gradient: Literal["pathwise", "reinforce"] = "pathwise"
     """How the centre of the window is learned: through the sensor, or from the reward of centres that were drawn."""
     std: float = 0.15
@@ -62,10 +65,14 @@ class DrawConfig:
     """1 for a right answer, or the log-probability of the right answer ("reinforce" only)."""
     supervise: Literal["end", "every"] = "end"
     """Cross-entropy after the last glimpse, or the mean over all glimpses."""
+    limit: float | None = None
+    """Largest norm of the gradient of one example's loss in the centre of one glimpse, and in its lens; a longer one is scaled down. A window hangs on the
+    one before it, so on large images the gradient of a few examples explodes from glimpse to glimpse, and of a sum that is clipped nothing is left but
+    those. Graves 2013 (arXiv:1308.0850, Section 2.1) limits the gradient in the inputs of an LSTM likewise. None: no limit."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "features")
-        above_zero(self, "std")
+        above_zero(self, "std", *(("limit",) if self.limit is not None else ()))
         literals(self)
 
     def build(self, spec: GlimpseSpec) -> "Draw":
@@ -233,6 +240,10 @@ class Draw(nn.Module):
             if places is not None and (place := places[t]) is not None:
                 gaze = place.to(dtype)
             lens = self.lens(h).to(dtype)
+            if self.config.bounded:
+                lens = _LEEWAY * (lens / _LEEWAY).tanh()
+            if self.config.limit is not None:
+                gaze, lens = (_limited(x, self.config.limit / len(image)) for x in (gaze, lens))
             what, stride = self._see(image, gaze, lens)
             shown = what if self.seen is None else self.seen(what)
             g = torch.cat([self.what(shown), self.where(torch.cat([gaze, lens], -1))], -1).relu()
@@ -267,6 +278,13 @@ class Draw(nn.Module):
         else:
             rows, columns = _bank(y * h, stride, sigma, side, h), _bank(x * w, stride, sigma, side, w)
         return read(image, rows, columns).flatten(1) * lens[:, 1:2].exp(), stride
+
+
+def _limited(x: Float[Tensor, "b n"], limit: float) -> Float[Tensor, "b n"]:
+    """x, whose gradient has a norm of at most `limit` in every row."""
+    if x.requires_grad:
+        x.register_hook(lambda g: g * (limit / g.norm(dim=1, keepdim=True).clamp(min=limit)))
+    return x
 
 
 def _bank(at: Tensor, stride: Tensor, sigma: Tensor | None, side: int, size: int) -> Float[Tensor, "*r b g n"]:

@@ -110,6 +110,32 @@ def test_a_bounded_centre_reads_something_where_a_free_one_is_lost():
         assert reading.seen.abs().max() > 1 if bounded else reading.seen.abs().max() < 1e-20
 
 
+@pytest.mark.parametrize("way", [-1, 1])
+def test_a_bounded_window_stays_a_window(way):
+    """However much the network asks for."""
+    agent, batch = agent_of(bounded=True), batch_of()
+    with torch.no_grad():
+        agent.lens.bias.fill_(1e6 * way)
+    reading = agent.look_around(batch.question.image)
+    torch.testing.assert_close(reading.stride, torch.full_like(reading.stride, math.exp(2 * way) * 11 / 3))
+    assert reading.seen.isfinite().all() and reading.hidden.isfinite().all()
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_no_example_pulls_at_a_window_more_than_it_may(sensor):
+    """Each of B examples pulls at each window with limit / B at most, so all at all of them with GLIMPSES * limit; who pulls less is not changed."""
+    batch, free = batch_of(), gradients(agent_of(sensor=sensor), batch_of())
+    loose = gradients(agent_of(sensor=sensor, limit=1e9), batch)
+    for name, expected in free.items():
+        torch.testing.assert_close(loose[name], expected)
+    limit = 1e-3
+    tight = gradients(agent_of(sensor=sensor, limit=limit), batch)
+    most = GLIMPSES * limit * (1 + 1 / 7)  # the centre is a little more than what the locator says
+    for name in ("locator.bias", "lens.bias"):
+        assert 0 < tight[name].norm() <= most < free[name].norm()
+    torch.testing.assert_close(tight["classifier.weight"], free["classifier.weight"])
+
+
 def test_what_is_read_is_standardised_by_the_readings_of_training():
     agent = agent_of(standardised=True)
     readings = spy(agent)
@@ -230,6 +256,7 @@ def test_the_ways_of_answering(gradient):
     [
         *(({name: 0}, f"{name} must be at least 1, found 0") for name in ("hidden", "features")),
         ({"std": 0.0}, "std must be above 0"),
+        ({"limit": 0.0}, "limit must be above 0"),
         *(({name: "other"}, "other") for name in ("sensor", "core", "gradient", "baseline", "reward", "supervise")),
     ],
 )
