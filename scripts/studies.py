@@ -194,8 +194,13 @@ CONTENDERS: dict[str, tuple[AgentConfig, str]] = {
 }
 """What RAM is compared with, on the same tasks: `compare.py` puts them into one table."""
 
+# On a large canvas a window that is free to go anywhere, and whose gradient is free to explode, finds nothing (LOG.md).
+_FIRM: dict[str, Any] = {"standardised": True, "bounded": True, "supervise": "every", "limit": 1.0}
+
 for _where in ("digits", "translated-60", "cluttered-60", "cluttered-100"):
     for _who, (_agent, _sentence) in CONTENDERS.items():
+        if isinstance(_agent, DrawConfig) and _where != "digits":
+            _agent = dataclasses.replace(_agent, **_FIRM)
         _published = STUDIES[f"ram-{_where}"]
         _what = f"{_sentence}, on {_where}"
         STUDIES[f"{_who}-{_where}"] = dataclasses.replace(_published, agent=_agent, sentence=_what)
