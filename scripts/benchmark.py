@@ -70,8 +70,8 @@ class Options:
 # Ours
 
 
-def _scenes(name: str, count: int) -> tuple[Any, Any]:
-    """A RAM as published, and a batch of its size: noise will do, for no step depends on what is seen."""
+def _scenes(name: str, count: int, **settings: Any) -> tuple[Any, Any]:
+    """A RAM as published but for `settings`, and a batch of its size: noise will do, for no step depends on what is seen."""
     from envs.glimpse import ask
     from hardattn.contract import Batch, GlimpseSpec
     from hardattn.noise import keys
@@ -79,20 +79,25 @@ def _scenes(name: str, count: int) -> tuple[Any, Any]:
     study = STUDIES[name]
     task = study.task
     spec = GlimpseSpec(1, task.height, task.width, 10, task.scales, task.side, task.glimpses)
-    agent = study.agent.build(spec)
+    agent = dataclasses.replace(study.agent, **settings).build(spec)
     image, gaze = torch.rand(count, 1, task.height, task.width), torch.rand(count, 2) * 2 - 1
     key = keys(0, "benchmark", torch.arange(count))
     return agent, lambda: Batch(ask(image, gaze, key, task.eye), torch.randint(10, (count,)))
 
 
-def _training_step(name: str, batch_size: int = 128, batches: int = 4) -> Callable[[], Any]:
+def _training_step(name: str, batch_size: int = 128, batches: int = 4, **settings: Any) -> Callable[[], Any]:
     """One update with everything that belongs to it: looks, loss, gradient, clipping, optimiser. The task has made its batches before."""
     from hardattn.learner import Learner
 
-    agent, batch = _scenes(name, batch_size)
+    agent, batch = _scenes(name, batch_size, **settings)
     learner = Learner(agent, STUDIES[name].learner, 10**9)
     step, ready = itertools.count(), itertools.cycle([batch() for _ in range(batches)])
     return lambda: learner.update(next(ready), next(step))
+
+
+def _lstm_step(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """The settings that reach the published errors, against the published ones."""
+    return _training_step("ram-mnist", core="lstm", standardised=True, bounded=True, shaping=0.1), _training_step("ram-mnist")
 
 
 def _matrix_products(name: str, batch_size: int = 128) -> Callable[[], Any]:
@@ -369,6 +374,7 @@ BENCHMARKS = {
         "as ram-step-28, two threads on both sides", _step_against_products("ram-mnist"), threads=2
     ),
     "ram-step-60-two-threads": Benchmark("as ram-step-60, two threads", _step_against_products("ram-translated-60"), threads=2),
+    "lstm-step-28": Benchmark("training step with an LSTM core ÷ as published, 28 x 28, 6 glimpses", _lstm_step),
     "retina": Benchmark(
         "retina, times as fast as a loop over the images; 128 of 60 x 60, 3 scales", _retina, faster_is_more=True
     ),
