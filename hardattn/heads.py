@@ -10,7 +10,6 @@ A controller says P numbers, [b, P], for J heads: for each the key k (m numbers)
 of the J / 2 heads that write (the second half), the erasure e and the addition a (m each). All are kept within `BOUND` of zero first.
 """
 
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -64,7 +64,7 @@ class Options:
     runs_dir: Path = Path("runs")
     """Where the runs are."""
     data_dir: Path = Path("data")
-    """The folder that holds MNIST/raw."""
+    """The folder that holds MNIST/raw and babi/tasks_1-20_v1-2, for the tasks that need them."""
     json: str | None = None
     """Write the rows as JSON to this file; "-" for standard output."""
 

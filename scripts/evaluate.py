@@ -33,7 +33,7 @@ class Options:
     seed: int = 0
     """Of the noise in sampled, averaged and random."""
     data_dir: Path = Path("data")
-    """The folder that holds MNIST/raw."""
+    """The folder that holds MNIST/raw and babi/tasks_1-20_v1-2, for the tasks that need them."""
     json: str | None = None
     """Write the rows as JSON to this file; "-" for standard output."""
     batch_size: int = 1000

@@ -33,7 +33,7 @@ class Options:
     seed: int = 0
     """Of the weights at the start, of the training scenes and of the policy's noise."""
     data_dir: Path = Path("data")
-    """The folder that holds MNIST/raw."""
+    """The folder that holds MNIST/raw and babi/tasks_1-20_v1-2, for the tasks that need them."""
     runs_dir: Path = Path("runs")
     """Where the folder of this run is made."""
     resume: Path | None = None

@@ -31,7 +31,7 @@ class Options:
     split: Literal["test", "validation"] = "validation"
     """Whose scenes are drawn."""
     data_dir: Path = Path("data")
-    """The folder that holds MNIST/raw."""
+    """The folder that holds MNIST/raw and babi/tasks_1-20_v1-2, for the tasks that need them."""
 
 
 def run_command() -> int:

@@ -81,7 +81,13 @@ def memory_use(
         colours[~asked] = 1.0
         axes.imshow(colours.transpose(1, 0, 2), aspect="auto", interpolation="nearest")
     n = shown["weights"].shape[2]
-    stretch = f"all {n} rows" if len(rows) == n else f"rows {rows[0]} to {rows[-1]}" if len(rows) > 1 else f"row {rows[0]}"
+    stretch = (
+        f"all {n} rows"
+        if len(rows) == n
+        else f"{len(rows)} of {n} rows, from {rows[0]} on"
+        if len(rows) > 1
+        else f"row {rows[0]}"
+    )
     for name, values in heads:
         axes = panel(name, stretch, tall)
         _paint(axes, values, BELIEF, 0.0)
