@@ -137,5 +137,6 @@ def _file(folder: Path, task: int, split: str, size: str) -> Path:
             return found[0]
     raise ValueError(
         f"expected task {task} of bAbI at {folders[0] / name}, found no such file. Put the folder tasks_1-20_v1-2 of bAbI into "
-        f"{folder.parent}, or say where the folder that holds {FOLDER.parent} is: --data-dir FOLDER; or train on stories made up here: python scripts/train.py memn2n-stories"
+        f"{folder.parent}, or say where the folder that holds {FOLDER.parent} is: --data-dir FOLDER; "
+        "or train on stories made up here: python scripts/train.py memn2n-stories"
     )
