@@ -261,7 +261,7 @@ class Draw(nn.Module):
     def _locate(self, h: Float[Tensor, "b d"]) -> Float[Tensor, "b 2"]:
         """The centre: (size + 1) / 2 * locator pixels from the middle (Equations 22 and 23), in units of half the image; bounded, at most half the image."""
         if self.config.bounded:
-            return self.locator(h).tanh()
+            return self.locator(h).to(self.what.weight.dtype).tanh()
         size = h.new_tensor([self.spec.width, self.spec.height], dtype=self.what.weight.dtype)
         return self.locator(h).to(size.dtype) * (1 + 1 / size)
 

@@ -137,7 +137,7 @@ class _Gaussians(torch.autograd.Function):
         size: int,
     ) -> Float[Tensor, "*r b g n"]:
         bank = centre.new_zeros(*centre.shape, side, size)
-        if compiles(bank):
+        if all(map(compiles, (centre, stride, sigma))):
             compiled.gaussians(*arrays(*(x.flatten() for x in (centre, stride, sigma)), bank.view(-1, side, size)))
         else:
             bank = _gaussians(centre, stride, sigma, side, size)
@@ -148,7 +148,7 @@ class _Gaussians(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Float[Tensor, "*r b g n"]) -> tuple[Tensor, Tensor, Tensor, None, None]:
         centre, stride, sigma, bank = ctx.saved_tensors
-        if compiles(bank):
+        if all(map(compiles, (*ctx.saved_tensors, gradient))):
             back = centre.new_empty(3, *centre.shape)
             places, banks = (x.flatten() for x in (centre, stride, sigma)), (x.flatten(0, -3) for x in (bank, gradient))
             compiled.gaussians_back(*arrays(*places, *banks, back.view(3, -1)))
