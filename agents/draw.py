@@ -7,14 +7,15 @@ classifier answers after the last glimpse. With `sensor="bilinear"` the filters 
 windows is the spatial transformer (Jaderberg, Simonyan, Zisserman and Kavukcuoglu 2015, NIPS, Equation 5) with a window that moves and zooms.
 
 With `gradient="reinforce"` the same network draws its centres from a Gaussian and learns them as RAM does, by REINFORCE with a baseline,
-while the rest of the window keeps its gradient: two ways to train one choice, side by side.
+while the rest of the window keeps its gradient. With "reparameterised" it draws them, too, as the mean and noise, and the gradient goes through
+the sensor (Kingma and Welling 2014, ICLR, Section 2.4): two estimates of one gradient, side by side.
 
 Where this differs from the papers: nothing is generated, only classified. A stride of 1 (`log_stride` 0) lays the window of side * stride
 pixels over all of the image's longer side, where Equation 24 has the middles of the outermost filters reach its ends. Sigma is
 learned as a multiple of the stride, so that zooming in sharpens what is seen; Equation 21 learns it in pixels. The network starts with
 windows that are nearly the whole image, at sigma = stride / 2. The environment's first gaze and its retina are not used: the state
 before the first glimpse is zero, so the first window is the same for every image. The spatial transformer's affine map is reduced to a
-shift and a zoom. The option "reinforce" is not the papers'.
+shift and a zoom. The options that draw the centre are not the papers'.
 """
 
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ class DrawConfig:
     bounded: bool = False
     """Whether the centre stays on the image, and stride, blur and intensity within a factor of 7.4 of where they begin (by tanh). A centre far beside the
     image reads nothing, and has no gradient to come back by."""
-    gradient: Literal["pathwise", "reinforce"] = "pathwise"
-    """How the centre of the window is learned: through the sensor, or from the reward of centres that were drawn."""
+    gradient: Literal["pathwise", "reparameterised", "reinforce"] = "pathwise"
+    """How the centre of the window is learned: through the sensor, also of centres that were drawn, or from the reward of centres that were drawn."""
     std: float = 0.15
-    """Standard deviation of the centre in both directions, as a part of half of the image ("reinforce" only)."""
+    """Standard deviation of centres that are drawn in both directions, as a part of half of the image."""
     baseline: Literal["learned", "batch-mean"] = "learned"
     """What is subtracted from the reward ("reinforce" only)."""
     reward: Literal["correct", "log-likelihood"] = "correct"
@@ -138,7 +139,7 @@ class Draw(nn.Module):
     def _reading(self, question: Any) -> Reading:
         """As in training."""
         drawn = None
-        if self.config.gradient == "reinforce":
+        if self.config.gradient != "pathwise":
             drawn = self.config.std * _per_step(normal(fork(question.key, "gaze"), 2 * self.spec.glimpses))
         return self.look_around(question.image, noise=drawn)
 
@@ -225,18 +226,20 @@ class Draw(nn.Module):
 
         Args:
             image: what is read.
-            noise: added to the centres, which are then constants to the gradient, and the state is a constant to the policy.
+            noise: added to the centres. With "reinforce" these are then constants to the gradient, and the state is a constant to the policy.
             places: centres instead of those that the network chooses; None leaves it the choice.
         """
         dtype = self.what.weight.dtype
         image = image.to(dtype)  # mixed precision hands in a coarser one
         state: Any = image.new_zeros(len(image), self.config.hidden)
-        h, steps = state, []
+        h, steps, scored = state, [], noise is not None and self.config.gradient == "reinforce"
         if self.config.core == "lstm":
             state = (state, state)
         for t in range(self.spec.glimpses):
-            mean = self._locate(h if noise is None else h.detach())
-            gaze = mean if noise is None else (mean + noise[t]).detach()
+            mean = self._locate(h.detach() if scored else h)
+            gaze = mean if noise is None else mean + noise[t]
+            if scored:
+                gaze = gaze.detach()
             if places is not None and (place := places[t]) is not None:
                 gaze = place.to(dtype)
             lens = self.lens(h).to(dtype)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from agents.draw import Draw, DrawConfig
 from agents.ram import RAM, Expected, RAMConfig
 from hardattn import figures
 from hardattn.checks import at_least_one, literals
@@ -32,8 +33,10 @@ from scripts.studies import STUDIES
 
 _LEAVE_ONE_OUT = RAMConfig(baseline="leave-one-out", rollouts=4)
 _GRID = RAMConfig(baseline="leave-one-out", rollouts=4, policy="grid", reward="log-likelihood")
+_WINDOW = DrawConfig(sensor="bilinear", core="relu", gradient="reinforce", reward="log-likelihood")
+_PATHWISE = dataclasses.replace(_WINDOW, gradient="reparameterised")
 DEFAULT = "learned baseline"
-ESTIMATORS: dict[str, RAMConfig] = {
+ESTIMATORS: dict[str, RAMConfig | DrawConfig] = {
     "no baseline": RAMConfig(baseline="none"),
     "constant": RAMConfig(baseline="constant"),
     "batch mean": RAMConfig(baseline="batch-mean"),
@@ -47,11 +50,17 @@ ESTIMATORS: dict[str, RAMConfig] = {
     "grid, leave-one-out, M = 4": _GRID,
     "grid, straight-through": RAMConfig(policy="grid", estimator="straight-through"),
     "grid, Gumbel": RAMConfig(policy="grid", estimator="gumbel"),
+    "window, learned baseline": _WINDOW,
+    "window, pathwise": _PATHWISE,
 }
 PPO = "PPO-clip, M = 4, 4 epochs"
 """Learns four times from the same glimpses; at one point its gradient is that of leave-one-out."""
 ESTIMATORS[PPO] = _LEAVE_ONE_OUT
-"""By name. Those from "M = 4, reward ..." on follow another reward, so another gradient; those on a grid have another policy."""
+"""By name. Those from "M = 4, reward ..." on follow another reward, so another gradient; those on a grid have another policy, and those of a window
+(bilinear, that zooms) another sensor, the same for both."""
+_REWARDS: tuple[Literal["correct"], Literal["log-likelihood"]] = ("correct", "log-likelihood")
+_USUAL: dict[str, RAMConfig | DrawConfig] = {"gaussian": RAMConfig(), "grid": _GRID, "window": _WINDOW}
+"""Who is trained up to the point at which all of a family are measured."""
 ROLLOUTS = 128
 """Of a step: M rollouts each of 128 / M images, so that every estimator spends as many glimpses."""
 
@@ -104,19 +113,35 @@ class Learned(NamedTuple):
     """Of a training, without evaluation."""
 
 
-def trained(config: RAMConfig, steps: int, seed: int, epochs: int = 1) -> tuple[RAM, float]:
+def family(config: RAMConfig | DrawConfig) -> str:
+    """Those whose gradients can be compared at one point, if they follow the same reward."""
+    return "window" if isinstance(config, DrawConfig) else config.policy
+
+
+def follows(config: RAMConfig | DrawConfig) -> str:
+    """The reward whose gradient is estimated. What goes through a relaxed choice or a sensor follows the log-likelihood's."""
+    if isinstance(config, RAMConfig) and config.reward_at == "every":
+        return "every"
+    return "log-likelihood" if isinstance(config, RAMConfig) and config.estimator != "score-function" else config.reward
+
+
+def rollouts(config: RAMConfig | DrawConfig) -> int:
+    return config.rollouts if isinstance(config, RAMConfig) else 1
+
+
+def trained(config: RAMConfig | DrawConfig, steps: int, seed: int, epochs: int = 1) -> tuple[RAM | Draw, float]:
     """A network after `steps` steps, and how many seconds they took. With more epochs than 1 by PPO."""
     task = STUDIES["ram-digits"].task.build()
     torch.manual_seed(seed)
     agent = config.build(task.spec)
     learner = Learner(agent, LearnerConfig(), steps)
-    batches = task.batches("train", batch_size=max(1, ROLLOUTS // config.rollouts), seed=seed)
+    batches = task.batches("train", batch_size=max(1, ROLLOUTS // rollouts(config)), seed=seed)
     began = time.perf_counter()
     fit(learner if epochs == 1 else Replaying(learner, epochs), batches, steps=steps)
     return agent, time.perf_counter() - began
 
 
-def gradients(agent: RAM, config: RAMConfig, count: int, stream: str) -> tuple[np.ndarray, float]:
+def gradients(agent: RAM | Draw, config: RAMConfig | DrawConfig, count: int, stream: str) -> tuple[np.ndarray, float]:
     """`count` estimates [count, parameters] of the locator's gradient on one batch at the agent's weights, and milliseconds for one."""
     assert agent.locator is not None
     task = STUDIES["ram-digits"].task.build()
@@ -158,21 +183,14 @@ def noise_of(estimates: np.ndarray, reference: np.ndarray, milliseconds: float) 
 def at_one_point(options: Options) -> dict[str, Noise]:
     """Bias and variance of those estimators that follow the same gradient as others do."""
     found = {}
-    for policy in ("gaussian", "grid"):
-        here = {
-            name: config
-            for name, config in ESTIMATORS.items()
-            if config.policy == policy and config.reward_at == "end" and name != PPO
-        }
-        usual = RAMConfig() if policy == "gaussian" else _GRID
+    for policy, usual in _USUAL.items():
         agent, _ = trained(usual, options.warm, seed=0)
-        for reward in ("correct", "log-likelihood"):
-            # What relaxes a choice follows the gradient of the log-likelihood.
-            group = {
-                n: c for n, c in here.items() if ("log-likelihood" if c.estimator != "score-function" else c.reward) == reward
-            }
+        for reward in _REWARDS:
+            group = {n: c for n, c in ESTIMATORS.items() if n != PPO and (family(c), follows(c)) == (policy, reward)}
             if group:
-                best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, reward=reward)
+                best: RAMConfig | DrawConfig = _PATHWISE  # hardly scatters; that it is unbiased, too, is for a test to prove
+                if isinstance(usual, RAMConfig):
+                    best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, reward=reward)
                 reference, _ = gradients(agent, best, 4 * options.draws, "reference")
                 for name, config in group.items():
                     estimates, milliseconds = gradients(agent, config, options.draws, "draw")

@@ -195,9 +195,10 @@ def test_the_hybrid_loss_is_that_of_its_definition(sensor, baseline):
         torch.testing.assert_close(found[name], p.grad, rtol=1e-9, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_mean_of_reinforce_is_the_gradient_of_the_expected_log_likelihood():
+@pytest.mark.parametrize("gradient", ["reinforce", "reparameterised"])
+def test_mean_of_the_estimates_is_the_gradient_of_the_expected_log_likelihood(gradient):
     """One glimpse: the expectation is an integral over the plane, here a sum over a fine grid of centres."""
-    settings = {"glimpses": 1, "gradient": "reinforce", "baseline": "batch-mean", "reward": "log-likelihood", "std": 0.3}
+    settings = {"glimpses": 1, "gradient": gradient, "baseline": "batch-mean", "reward": "log-likelihood", "std": 0.3}
     agent, one, copies = agent_of(**settings), batch_of(count=1), 1000
     ticks = torch.linspace(-5, 5, 61, dtype=D)  # in standard deviations
     grid = torch.cartesian_prod(ticks, ticks)
@@ -236,7 +237,21 @@ def test_what_lies_outside_the_window_has_no_influence():
     assert touched[..., 2:5, 4:7].any() and not (touched & ~inside).any()
 
 
-@pytest.mark.parametrize("gradient", ["pathwise", "reinforce"])
+def test_reparameterised_centres_teach_those_before_them():
+    """With two glimpses the second centre depends on the first, and so does the gradient: it is that of finite differences with the noise held."""
+    agent, batch = agent_of(gradient="reparameterised", glimpses=2, std=0.3), batch_of()
+    found = gradients(agent, batch)["locator.bias"]
+    for i, way in enumerate(torch.eye(2, dtype=D)):
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                agent.locator.bias += 1e-6 * sign * way
+                losses.append(agent.loss(batch).total)
+                agent.locator.bias -= 1e-6 * sign * way
+        assert found[i].item() == pytest.approx((losses[0] - losses[1]).item() / 2e-6, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("gradient", ["pathwise", "reparameterised", "reinforce"])
 def test_the_ways_of_answering(gradient):
     agent, batch = agent_of(gradient=gradient), batch_of()
     mean = agent.answer(batch.question).trace
@@ -244,7 +259,7 @@ def test_the_ways_of_answering(gradient):
         one, again, other = (agent.answer(batch.question, how, seed).trace for seed in (0, 0, 1))
         assert torch.equal(one.gaze, again.gaze) and torch.equal(one.gaze, other.gaze) == (how != "random"), how
         assert one.gaze[:, 1:].abs().max() <= 1 or how == "mean"
-        assert (one.log_prob is None) == (one.entropy is None) == (gradient == "pathwise")
+        assert (one.log_prob is None) == (one.entropy is None) == (gradient != "reinforce")
     assert torch.equal(agent.answer(batch.question, "random").trace.gaze[:, 0], mean.gaze[:, 0])
     assert not agent.answer(batch.question, "centre").trace.gaze.any()
     with pytest.raises(ValueError, match="how must be one of mean, random, centre; found 'raster'"):
