@@ -94,7 +94,7 @@ def read(path: Path, *, answers: bool = True) -> list[Told]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         _refuse(str(path), data[: problem.start].count(b"\n") + 1, f"byte 0x{data[problem.start]:02x} is not UTF-8 text")
-    return parse(text.split("\n"), str(path), answers=answers)
+    return parse(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), str(path), answers=answers)
 
 
 def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[Told]:
@@ -113,6 +113,8 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
         question, *rest = text.split("\t")
         if not words_of(question):
             _refuse(source, at, "expected a sentence or a question, found no word")
+        if not rest and words_of(question.partition("?")[2]):
+            _refuse(source, at, "expected a tab between a question and its answer, or no answer; found words after the question mark")
         if rest or question.rstrip().endswith("?"):
             story.asked.append(_asked(question, rest, numbers, len(story.sentences), source, at, answers))
         else:
@@ -125,13 +127,18 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
 
 def _numbered(line: str, last: int, source: str, at: int) -> tuple[int, str]:
     found, _, text = line.lstrip().partition(" ")
-    if not (found.isascii() and found.isdigit()):
+    number = _natural(found)
+    if number is None:
         _refuse(source, at, f"expected a line that begins with its number, found {found[:20]!r}")
-    number = int(found)
     if number not in (1, last + 1):
         expected = f"{last + 1}, or 1 for a new story" if last else "1"
         _refuse(source, at, f"expected number {expected}, found {number}")
     return number, text
+
+
+def _natural(text: str) -> int | None:
+    """The number that is written; None if it is none, or longer than any story."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _asked(
@@ -140,13 +147,13 @@ def _asked(
     if len(rest) > 2:
         _refuse(source, at, f"expected question, answer and supporting facts between tabs, found {len(rest) + 1} parts")
     answer = " ".join(rest[0].lower().split()) if rest else ""
-    if answers and not answer:
+    if (answers or rest) and not answer:
         _refuse(source, at, "expected a tab and an answer after the question, found none")
     facts = rest[1].split() if len(rest) == 2 else []
     for fact in facts:
         # `numbers` holds the sentences read so far: not the questions, and nothing that is yet to come.
-        if not (fact.isascii() and fact.isdigit() and int(fact) in numbers):
-            _refuse(source, at, f"supporting fact {fact!r} is not the number of a sentence before the question")
+        if _natural(fact) not in numbers:
+            _refuse(source, at, f"supporting fact {fact[:20]!r} is not the number of a sentence before the question")
     return Asked(words_of(question), at, before, answer or None, tuple(numbers[int(fact)] for fact in facts))
 
 

@@ -1,21 +1,24 @@
 """Ask a trained reader about stories of your own: `python scripts/answer.py WEIGHTS STORY.txt [options]`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
-from envs.stories import Story, Told, own, spoken
+from envs.stories import Asked, Told, own
 from hardattn.checks import way
 from hardattn.contract import Answer, StorySpec
 from scripts.cli import main, write_rows
 from scripts.studies import load_reader
 
-NOTICED = 0.1
+NOTICED = 0.05
 """A hop's weight that is worth a number; less is left out."""
 
 
@@ -52,25 +55,36 @@ def run_command() -> int:
     stories, question = own(options.story, spec)
     answer = agent.answer(question, how, options.seed)
     if options.json is not None:
-        write_rows(_rows(answer, question, spec), options.json)
+        write_rows(_rows(stories, answer, spec), options.json)
     if options.json != "-":
-        _show(Console(), stories, question, answer, spec)
+        _show(Console(), stories, answer, spec)
     return 0
 
 
-def _rows(answer: Answer, question: Story, spec: StorySpec) -> list[dict[str, object]]:
-    """One for every question: the answer, its probability, and for every hop the likeliest sentence with its weight."""
+def _read(stories: list[Told], answer: Answer) -> Iterator[tuple[Told, Asked, Tensor, Tensor]]:
+    """Every question in its story, the weights [hops, lines] of the sentences before it in their order, and those [hops] of memory that holds none."""
     assert answer.trace.weights is not None
+    every = ((story, asked) for story in stories for asked in story.asked)
+    for (story, asked), weights in zip(every, answer.trace.weights):
+        yield story, asked, weights[:, : asked.before].flip(1), weights[:, asked.before :].sum(1)
+
+
+def _rows(stories: list[Told], answer: Answer, spec: StorySpec) -> list[dict[str, object]]:
+    """One for every question: the answer, its probability, and for every hop the likeliest sentence, its line and its weight, and the weight of
+    memory without a sentence."""
     rows = []
-    for i, probabilities in enumerate(answer.output.exp()):
-        best = int(probabilities.argmax())
-        hops = []
-        for weights in answer.trace.weights[i]:
-            slot = int(weights.argmax())
-            hops.append({"sentence": spoken(question.sentences[i, slot], spec), "weight": float(weights[slot])})
+    for (story, asked, of_lines, of_nothing), probabilities in zip(_read(stories, answer), answer.output.exp()):
+        best, hops = int(probabilities.argmax()), []
+        for weights, nothing in zip(of_lines, of_nothing.tolist()):
+            hop: dict[str, object] = {"no-sentence": nothing}
+            if len(weights):
+                line = story.sentences[int(weights.argmax())]
+                hop = {"line": line.line, "sentence": " ".join(line.words), "weight": float(weights.max()), **hop}
+            hops.append(hop)
         rows.append(
             {
-                "question": spoken(question.query[i], spec),
+                "line": asked.line,
+                "question": " ".join(asked.words),
                 "answer": spec.vocabulary[best],
                 "probability": float(probabilities[best]),
                 "hops": hops,
@@ -79,31 +93,25 @@ def _rows(answer: Answer, question: Story, spec: StorySpec) -> list[dict[str, ob
     return rows
 
 
-def _show(console: Console, stories: list[Told], question: Story, answer: Answer, spec: StorySpec) -> None:
+def _show(console: Console, stories: list[Told], answer: Answer, spec: StorySpec) -> None:
     """Under every question the sentences that came before it, with the weight of every hop beside them."""
-    assert answer.trace.weights is not None
-    i = 0
-    for story in stories:
-        for asked in story.asked:
-            weights, probabilities = answer.trace.weights[i], answer.output[i].exp()
-            best = int(probabilities.argmax())
-            shown = Table("line", "sentence", *(f"hop {hop + 1}" for hop in range(len(weights))), title_justify="left")
-            for slot in range(asked.before - 1, -1, -1):
-                line = story.sentences[asked.before - 1 - slot]
-                cells = [Text(f"{w:.2f}" if w >= NOTICED else "", style="bold" if w >= 0.5 else "") for w in weights[:, slot]]
-                shown.add_row(str(line.line), " ".join(line.words), *cells)
-            right = (
-                ""
-                if asked.answer is None
-                else ", right"
-                if spec.vocabulary[best] == asked.answer
-                else f", expected {asked.answer}"
-            )
-            console.print(
-                f"{' '.join(asked.words)}? [bold]{spec.vocabulary[best]}[/] ({100 * probabilities[best]:.0f} %{right})"
-            )
-            console.print(shown)
-            i += 1
+    for (story, asked, of_lines, of_nothing), probabilities in zip(_read(stories, answer), answer.output.exp()):
+        best = int(probabilities.argmax())
+        shown = Table("line", "sentence", *(f"hop {hop + 1}" for hop in range(len(of_lines))), title_justify="left")
+        for line, weights in zip(story.sentences, of_lines.T):
+            shown.add_row(str(line.line), " ".join(line.words), *map(_cell, weights.tolist()))
+        if (of_nothing >= NOTICED).any():
+            shown.add_row("", Text("(memory without a sentence)", style="dim"), *map(_cell, of_nothing.tolist()))
+        said, right = spec.vocabulary[best], ""
+        if asked.answer is not None:
+            right = ", right" if said == asked.answer else f", expected {asked.answer}"
+        told = f"({100 * probabilities[best]:.0f} %{right})"
+        console.print(f"{escape(' '.join(asked.words))}? [bold]{escape(said)}[/] {escape(told)}")
+        console.print(shown)
+
+
+def _cell(weight: float) -> Text:
+    return Text(f"{weight:.2f}" if weight >= NOTICED else "", style="bold" if weight >= 0.5 else "")
 
 
 if __name__ == "__main__":

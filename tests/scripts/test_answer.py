@@ -34,7 +34,21 @@ def test_every_question_is_answered_and_every_hop_shown(reader, tmp_path):
     ended = run("answer", reader / "best.safetensors", told(tmp_path, STORY), "--how", "argmax", "--json", "-", folder=tmp_path)
     rows = json.loads(ended.out)
     assert [row["question"] for row in rows] == ["where is john", "where is mary"] and len(rows[0]["hops"]) == 3
-    assert all(0 < row["probability"] < 1 and hop["weight"] == 1.0 for row in rows for hop in row["hops"])
+    assert [row["line"] for row in rows] == [3, 4] and all(0 < row["probability"] < 1 for row in rows)
+    hops = [hop for row in rows for hop in row["hops"]]
+    assert all({hop["weight"], hop["no-sentence"]} == {0.0, 1.0} for hop in hops)  # one slot each, with a sentence or without
+    assert all(hop["sentence"] == STORY.splitlines()[hop["line"] - 1][2:-1].lower() for hop in hops)
+
+
+def test_brackets_in_an_answer_are_words_and_not_markup(reader, tmp_path):
+    ended = run("answer", reader, told(tmp_path, STORY.replace("\tkitchen", "\t[/b]")), folder=tmp_path)
+    assert ended.code == 0 and "expected [/b])" in ended.out, ended.text
+
+
+def test_what_memory_without_a_sentence_gets_is_shown(reader, tmp_path):
+    """A hardly trained reader of 10 slots, nine of them empty, reads the empty ones."""
+    ended = run("answer", reader, told(tmp_path, "1 John went to the kitchen.\n2 Where is John?\n"), folder=tmp_path)
+    assert ended.code == 0 and "(memory without a sentence)" in ended.out, ended.text
 
 
 @pytest.mark.parametrize(
@@ -43,6 +57,10 @@ def test_every_question_is_answered_and_every_hop_shown(reader, tmp_path):
         ("1 John went to the moon.\n2 Where is John?\n", "line 1: unknown word 'moon'"),
         ("1 John went to the kitchen.\n3 Where is John?\n", "line 2: expected number 2"),
         ("1 John went to the kitchen.\n2 Where is John?\tkitchen\t7\n", "line 2: supporting fact '7'"),
+        ("1 John went to the kitchen.\n2 Where is John? kitchen\n", "line 2: expected a tab between a question and its answer"),
+        ("1 John went to the kitchen.\n2 Where is John?\t\t1\n", "line 2: expected a tab and an answer after the question"),
+        ("1 John went to the kitchen.\n2 Where is John?\tkitchen\t" + "7" * 5000 + "\n", "line 2: supporting fact '7777"),
+        ("1" * 5000 + " John went to the kitchen.\n", "line 1: expected a line that begins with its number"),
         ("1 John went to the kitchen.\n", "holds no question"),
         (b"1 John w\xffnt.\n", "line 1: byte 0xff is not UTF-8"),
         (
