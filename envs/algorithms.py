@@ -74,16 +74,17 @@ class RepeatCopyConfig:
     """Training sequences have 1 to so many vectors."""
     repeats: int = 10
     """They are to be repeated 1 to so many times."""
-    tests: Sequence[tuple[int, int]] = ((10, 10), (20, 10), (10, 20))
-    """(length, repeats) of the parts of the test set. The split "test" has the largest of training."""
+    lengths: Sequence[int] = (10, 15, 20, 30)
+    """Parts of the test set, with the most repeats of training. The split "test" has the largest of training."""
+    times: Sequence[int] = (15, 20, 30)
+    """Repeats of further parts, with the longest vectors of training."""
     frozen: int = 200
     """Sequences for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "length", "repeats", "frozen")
-        object.__setattr__(self, "tests", tuple((length, repeats) for length, repeats in self.tests))  # JSON gives lists back
-        if any(min(pair) < 1 for pair in self.tests):
-            raise ValueError(f"tests must be of at least 1 vector and 1 repeat, found {self.tests}")
+        some_sizes(self, "lengths")
+        some_sizes(self, "times")
 
     def build(self, data_dir: Path = Path("data")) -> "RepeatCopy":
         return RepeatCopy(self)
@@ -120,13 +121,18 @@ class NgramsConfig:
 
     length: int = 200
     """Bits of a sequence."""
+    lengths: Sequence[int] = (100, 200, 400)
+    """Parts of the test set. The split "test" has the length of training."""
     frozen: int = 1000
-    """Sequences for validation, and as many for testing."""
+    """Sequences for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "frozen")
-        if self.length <= CONTEXT:
-            raise ValueError(f"length must be more than the {CONTEXT} bits of a context, found {self.length}")
+        some_sizes(self, "lengths")
+        if min(self.length, *self.lengths) <= CONTEXT:
+            raise ValueError(
+                f"length must be more than the {CONTEXT} bits of a context, found {self.length} and lengths {self.lengths}"
+            )
 
     def build(self, data_dir: Path = Path("data")) -> "Ngrams":
         return Ngrams(self)
@@ -142,11 +148,14 @@ class SortConfig:
     """Of a sequence."""
     highest: int = 16
     """So many of them come out."""
+    counts: Sequence[int] = (10, 20, 30)
+    """Vectors that go in, of the parts of the test set; the same share of them comes out. The split "test" is as training."""
     frozen: int = 200
-    """Sequences for validation, and as many for testing."""
+    """Sequences for validation, and as many for every part of the test set."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "width", "vectors", "highest", "frozen")
+        some_sizes(self, "counts")
         if self.highest > self.vectors:
             raise ValueError(f"highest must be at most the {self.vectors} vectors that go in, found {self.highest}")
 
@@ -294,7 +303,8 @@ class RepeatCopy(Algorithm):
     def __init__(self, config: RepeatCopyConfig) -> None:
         self.config, w = config, config.width
         training = list(product(range(1, config.length + 1), range(1, config.repeats + 1)))
-        parts = {f"length-{length}-repeats-{repeats}": (length, repeats) for length, repeats in config.tests}
+        parts = {f"length-{length}": (length, config.repeats) for length in config.lengths}
+        parts |= {f"repeats-{repeats}": (config.length, repeats) for repeats in config.times}
         super().__init__("repeat copy", SequenceSpec(w + 2, w + 1), training, parts, training[-1], config.frozen)
 
     def steps(self, size: Size) -> int:
@@ -363,7 +373,8 @@ class Ngrams(Algorithm):
     def __init__(self, config: NgramsConfig) -> None:
         self.config = config
         size = (config.length,)
-        super().__init__("ngrams", SequenceSpec(1, 1), [size], {}, size, config.frozen)
+        parts = {f"length-{length}": (length,) for length in config.lengths}
+        super().__init__("ngrams", SequenceSpec(1, 1), [size], parts, size, config.frozen)
 
     def steps(self, size: Size) -> int:
         (length,) = size
@@ -386,6 +397,10 @@ class Ngrams(Algorithm):
         input[:, 1:] = target[:, :-1]
         return Batch(Question(input, fork(key, "agent")), target, ~counts)
 
+    def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """As all algorithms, and `optimal-bits`: what the best predictor pays for the same sequence."""
+        return {**super().score(answer, batch), "optimal-bits": optimal_bits(batch)}
+
 
 class Sort(Algorithm):
     """Vectors with priorities go in, those of the highest priorities come out, the highest first (Section 4.5).
@@ -396,18 +411,23 @@ class Sort(Algorithm):
     def __init__(self, config: SortConfig) -> None:
         self.config = config
         size = (config.vectors,)
-        super().__init__("sort", SequenceSpec(config.width + 1, config.width), [size], {}, size, config.frozen)
+        parts = {f"vectors-{count}": (count,) for count in config.counts}
+        super().__init__("sort", SequenceSpec(config.width + 1, config.width), [size], parts, size, config.frozen)
 
     def steps(self, size: Size) -> int:
         (vectors,) = size
-        return vectors + self.config.highest
+        return vectors + self.highest(vectors)
+
+    def highest(self, vectors: int) -> int:
+        """How many of so many come out."""
+        return max(1, round(vectors * self.config.highest / self.config.vectors))
 
     def sequences(self, key: Int[Tensor, " b"], size: Size) -> Batch:
         (n,) = size
         input, target, counts = self._blank(key, size)
         vectors, priority = _vectors(key, n, self.config.width), 2 * uniform(fork(key, "priority"), n) - 1
         input[:, :n, :-1], input[:, :n, -1] = vectors, priority
-        first = priority.argsort(dim=1, descending=True, stable=True)[:, : self.config.highest]
+        first = priority.argsort(dim=1, descending=True, stable=True)[:, : self.highest(n)]
         target[:, n:] = vectors.gather(1, first[..., None].expand(-1, -1, self.config.width))
         counts[:, n:] = True
         return Batch(Question(input, fork(key, "agent")), target, counts)

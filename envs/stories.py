@@ -114,7 +114,11 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
         if not words_of(question):
             _refuse(source, at, "expected a sentence or a question, found no word")
         if not rest and words_of(question.partition("?")[2]):
-            _refuse(source, at, "expected a tab between a question and its answer, or no answer; found words after the question mark")
+            _refuse(
+                source,
+                at,
+                "expected a tab between a question and its answer, or no answer; found words after the question mark",
+            )
         if rest or question.rstrip().endswith("?"):
             story.asked.append(_asked(question, rest, numbers, len(story.sentences), source, at, answers))
         else:

@@ -79,7 +79,7 @@ def metric_of(task: Any) -> str:
 
 def unit_of(metric: str) -> str:
     """What to write behind a number."""
-    return {"bits": " bits", "return": "", "values-sensed": ""}.get(metric, " %")
+    return {"bits": " bits", "optimal-bits": " bits", "return": "", "values-sensed": ""}.get(metric, " %")
 
 
 def label_of(metric: str) -> str:

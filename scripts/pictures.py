@@ -12,16 +12,30 @@ from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
 from hardattn.contract import Answer, Batch, PlaySpec, SequenceSpec, StorySpec, TapeSpec
-from hardattn.evaluation import Estimate, Scores, answer_all, first_scenes, interval, label_of, metric_of
+from hardattn.evaluation import (
+    CONTROLS,
+    Estimate,
+    Scores,
+    answer_all,
+    control_of,
+    first_scenes,
+    interval,
+    label_of,
+    metric_of,
+)
+from hardattn.runs import Run
+from scripts.studies import Trained
 
 SCENES = 6
 """A fixed handful, always the first of the validation set, so that one sees the gaze change."""
 STORIES = 5
 """Stories on a page."""
-SIZES = ("length", "level", "items")
+SIZES = ("length", "repeats", "level", "items", "vectors")
 """What the numbers of a test set's parts may count."""
 GAMES, STRIPS, MOMENTS = 6, 3, 4
 """Games in a film; how many of them are shown in still pictures, and how many moments of each."""
+LONGEST_OF = 100
+"""Sequences of which the longest is drawn: as many as there are sizes in training."""
 HEAT_SCENES = 1000
 """Scenes behind a heat map."""
 
@@ -105,7 +119,9 @@ def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) ->
     """One sequence of the longest in training and, of the test set, one of every part: also such as were never trained on."""
     still = {}
     for part in (split, *(task.parts if split == "test" else ())):
-        batch = first_scenes(task, part, 1)
+        some = first_scenes(task, part, min(LONGEST_OF, task.size(part)))
+        longest = int(some.notes.sum(1).argmax())
+        batch = Batch(*(_first(x, torch.tensor([longest])) for x in some))
         answer = agent.answer(batch.question, how)
         trace = answer.trace
         if trace.weights is not None and trace.writes is not None:
@@ -232,20 +248,46 @@ def size_of(part: str) -> tuple[str, int] | None:
 
 def by_size(table: Iterable[Scores], title: str = "") -> dict[str, Any]:
     """Every metric of a test set whose parts have numbers (lengths, levels) against these numbers; nothing of other test sets."""
-    charts: dict[str, dict[str, list[tuple[int, Estimate]]]] = {}
-    sizes = set()
+    charts: dict[tuple[str, str], dict[str, list[tuple[int, Estimate]]]] = {}
     for scores in table:
         if size := size_of(scores.part):
-            sizes.add(size[0])
             point = size[1], interval(scores.values, group=scores.group)
-            charts.setdefault(scores.metric, {}).setdefault(scores.how or "usual way", []).append(point)
+            charts.setdefault((scores.metric, size[0]), {}).setdefault(scores.how or "usual way", []).append(point)
     drawn = {}
-    for metric, ways in charts.items():
+    for (metric, kind), ways in charts.items():
         curves = {
             how: figures.Curve([x for x, _ in points], *map(list, zip(*(e for _, e in points)))) for how, points in ways.items()
         }
-        kind = " or ".join(sorted(sizes))
         drawn[f"{metric}-by-{kind}"] = figures.learning_curves(curves, title=title, ylabel=label_of(metric), xlabel=kind)
+    return drawn
+
+
+def learning(trained: Trained) -> dict[str, Any]:
+    """The curves of a run: its metric, and of sequences the bits against the sequences seen."""
+    assert trained.folder is not None
+    records, agent, metric = Run.open(trained.folder).metrics(), trained.agent, metric_of(trained.task)
+    control = control_of(agent.hows)
+
+    def curves(keys: dict[str, str], scale: int = 1) -> dict[str, figures.Curve]:
+        drawn = {}
+        for label, key in keys.items():
+            rows = [row for row in records if key in row]
+            bands = [f"{key.replace('validation', 'interval')}/{end}" for end in ("low", "high")]
+            values = [[row[name] for row in rows if name in row] for name in (key, *bands)]
+            if rows:
+                band = values[1:] if len(values[1]) == len(rows) else ()  # older runs have none
+                drawn[label] = figures.Curve([scale * row["step"] for row in rows], values[0], *band)
+        return drawn
+
+    keys = {"training": metric, "validation": f"validation/{agent.hows[0]}"}
+    if control:
+        keys[f"validation, {CONTROLS[control]}"] = f"validation/{control}"
+    drawn = {"learning": figures.learning_curves(curves(keys), title=trained.name, ylabel=label_of(metric))}
+    if isinstance(trained.task.spec, SequenceSpec):
+        bits = curves({"training": "bits"}, trained.study.fit.batch_size)
+        drawn["bits"] = figures.learning_curves(bits, title=trained.name, ylabel="bits per sequence", xlabel="sequences seen")
+    for name, curve in curves({"return": "return", "level": "level"}).items():  # of a player; of a curriculum
+        drawn[name] = figures.learning_curves({name: curve}, title=trained.name, ylabel=name)
     return drawn
 
 

@@ -327,15 +327,19 @@ def _unusual(options: Options, name: str) -> tuple[str, ...]:
 
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
+    from hardattn.contract import SequenceSpec
     from hardattn.evaluation import evaluate, metric_of, rows, unit_of
     from hardattn.figures import add_figure
-    from scripts.pictures import by_size
+    from scripts.pictures import by_size, learning, pictures
 
     _tell(True, "scoring the test set ...")
     trained = load_trained(run.folder, options.data_dir)
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
-    for name, picture in by_size(table, trained.name).items():
+    drawn = by_size(table, trained.name)
+    if isinstance(trained.task.spec, SequenceSpec) and options.study.fit.pictures:  # also of lengths that were never trained on
+        drawn |= {"bits": learning(trained)["bits"], **pictures(trained.agent, trained.task, split="test").still}
+    for name, picture in drawn.items():
         add_figure(run.board, name, picture, options.study.fit.steps)
     run.close()
     try:

@@ -2,19 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from hardattn import figures
 from hardattn.checks import way
-from hardattn.contract import SequenceSpec
-from hardattn.evaluation import CONTROLS, control_of, evaluate, label_of, metric_of
-from hardattn.runs import Run
+from hardattn.evaluation import evaluate
 from scripts.cli import main, writable
-from scripts.pictures import by_size, pictures, policies, save, size_of
-from scripts.studies import Trained, load_trained
+from scripts.pictures import by_size, learning, pictures, policies, save, size_of
+from scripts.studies import load_trained
 
 
 @dataclass(frozen=True)
@@ -51,35 +48,6 @@ def run_command() -> int:
     for path in save(drawn, folder):
         console.print(str(path), highlight=False)
     return 0
-
-
-def learning(trained: Trained) -> dict[str, Any]:
-    """The curves of a run: its metric, and of sequences the bits against the sequences seen."""
-    assert trained.folder is not None
-    records, agent, metric = Run.open(trained.folder).metrics(), trained.agent, metric_of(trained.task)
-    control = control_of(agent.hows)
-
-    def curves(keys: dict[str, str], scale: int = 1) -> dict[str, figures.Curve]:
-        drawn = {}
-        for label, key in keys.items():
-            rows = [row for row in records if key in row]
-            bands = [f"{key.replace('validation', 'interval')}/{end}" for end in ("low", "high")]
-            values = [[row[name] for row in rows if name in row] for name in (key, *bands)]
-            if rows:
-                band = values[1:] if len(values[1]) == len(rows) else ()  # older runs have none
-                drawn[label] = figures.Curve([scale * row["step"] for row in rows], values[0], *band)
-        return drawn
-
-    keys = {"training": metric, "validation": f"validation/{agent.hows[0]}"}
-    if control:
-        keys[f"validation, {CONTROLS[control]}"] = f"validation/{control}"
-    drawn = {"learning": figures.learning_curves(curves(keys), title=trained.name, ylabel=label_of(metric))}
-    if isinstance(trained.task.spec, SequenceSpec):
-        bits = curves({"training": "bits"}, trained.study.fit.batch_size)
-        drawn["bits"] = figures.learning_curves(bits, title=trained.name, ylabel="bits per sequence", xlabel="sequences seen")
-    for name, curve in curves({"return": "return", "level": "level"}).items():  # of a player; of a curriculum
-        drawn[name] = figures.learning_curves({name: curve}, title=trained.name, ylabel=name)
-    return drawn
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hardattn.figures.style import BELIEF, Page, Picture
 
 USED = 0.1
 """A row is shown if some head once had so much of its weight there, or if it lies between such rows."""
-LEFT, MARGIN, GAP = 1.55, 0.25, 0.14
+LEFT, MARGIN, GAP = 1.95, 0.25, 0.14
 """Inches: room for the names, the border, and what is between two panels."""
 
 

@@ -13,10 +13,10 @@ from hardattn.contract import Answer, Task, Trace
 
 CONFIGS = [
     CopyConfig(length=4, lengths=(2, 7), frozen=30),
-    RepeatCopyConfig(width=3, length=3, repeats=2, tests=((3, 2), (4, 5)), frozen=30),
+    RepeatCopyConfig(width=3, length=3, repeats=2, lengths=(3, 4), times=(5,), frozen=30),
     RecallConfig(width=4, vectors=2, items=3, counts=(2, 5), frozen=30),
-    NgramsConfig(length=20, frozen=30),
-    SortConfig(width=4, vectors=6, highest=4, frozen=30),
+    NgramsConfig(length=20, lengths=(15, 30), frozen=30),
+    SortConfig(width=4, vectors=6, highest=4, counts=(3, 9), frozen=30),
     TapeSequencesConfig(ThreeTapesConfig("repeat-copy", symbols=5, longest=3, steps=15), times=(1, 4), frozen=30),
 ]
 
@@ -155,6 +155,30 @@ def test_sort_by_eye():
         assert answer[6:].tolist() == [vector[:4] for vector in ranked[:4]]
 
 
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        (CONFIGS[1], {"length-3": 3 + 1 + 3 * 2 + 1, "length-4": 4 + 1 + 4 * 2 + 1, "repeats-5": 3 + 1 + 3 * 5 + 1}),
+        (CONFIGS[3], {"length-15": 15, "length-30": 30}),
+        (CONFIGS[4], {"vectors-3": 3 + 2, "vectors-9": 9 + 6}),
+    ],
+)
+def test_the_parts_are_as_long_as_they_say(config, sizes):
+    """In steps. Two thirds of what is to be sorted come out."""
+    task = config.build()
+    assert set(task.parts) == set(sizes)
+    for part, steps in sizes.items():
+        assert first(task, part).target.shape[1] == steps, part
+
+
+def test_the_best_predictor_stands_beside_the_agent():
+    task = CONFIGS[3].build()
+    batch = first(task, "test")
+    found = task.score(Answer(torch.zeros_like(batch.target), Trace()), batch)
+    assert torch.equal(found["optimal-bits"], optimal_bits(batch))
+    assert found["bits"].tolist() == pytest.approx([20] * 30)
+
+
 def test_score_by_hand():
     task = CONFIGS[0].build()
     batch = first(task, "length-2", 3)
@@ -174,10 +198,12 @@ def test_score_by_hand():
     [
         (CopyConfig, {"length": 0}, "length must be at least 1, found 0"),
         (CopyConfig, {"lengths": ()}, "lengths must name at least one size"),
-        (RepeatCopyConfig, {"tests": ((1, 0),)}, "tests must be of at least 1 vector and 1 repeat"),
+        (RepeatCopyConfig, {"lengths": (0,)}, "lengths must be"),
+        (RepeatCopyConfig, {"times": (1, 0)}, "times must be"),
         (RecallConfig, {"items": 1}, "there must be at least 2"),
         (RecallConfig, {"counts": (1, 2)}, "there must be at least 2"),
         (NgramsConfig, {"length": 5}, "length must be more than the 5 bits"),
+        (NgramsConfig, {"lengths": (5,)}, "length must be more than the 5 bits"),
         (SortConfig, {"highest": 21}, "highest must be at most the 20 vectors"),
     ],
 )

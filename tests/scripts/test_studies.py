@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.glimpse import ask
 from hardattn.contract import Batch
@@ -85,6 +86,9 @@ def test_a_study_of_every_kind_runs(tmp_path, name, option, drawn):
     rows = json.loads((tmp_path / "runs" / f"{name}-0" / "test.json").read_text())
     parts = getattr(load_trained(tmp_path / "runs" / f"{name}-0", tmp_path).task, "parts", ())
     assert not parts or {row["name"] for row in rows} >= set(parts)
+    if name == "ntm-recall":  # beside the curves: what its memory does at sizes that it was never trained on
+        board = EventAccumulator(str(tmp_path / "runs" / f"{name}-0"), size_guidance={"images": 0}).Reload()
+        assert {"memory", "memory-items-20", "bits", "bits-by-items"} <= set(board.Tags()["images"])
     ended = run("visualize", tmp_path / "runs" / f"{name}-0", "--out", "pictures", "--split", "test", folder=tmp_path)
     found = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert ended.code == 0 and found >= {"learning.png", "policies.png", *drawn}, ended.text
@@ -155,6 +159,22 @@ def test_the_studies_are_the_published_ones(studies):
     for name, sizes in published.items():
         task = studies[name].task
         assert (task.height, task.pieces, task.glimpses, task.side, task.scales) == sizes and task.width == task.height
+
+
+@pytest.mark.parametrize(
+    ("who", "sizes"),
+    [
+        ("ntm-ff", [(1, 1, 100), (1, 1, 100), (4, 1, 256), (1, 1, 100), (8, 1, 512)]),  # Table 1
+        ("ntm", [(1, 1, 100), (1, 1, 100), (4, 1, 256), (1, 1, 100), (5, 2, 100)]),  # Table 2, but for recall: Table 1
+        ("lstm", [(0, 3, 256), (0, 3, 512), (0, 3, 256), (0, 3, 128), (0, 3, 128)]),  # Table 3
+    ],
+)
+def test_machines_have_the_published_sizes(studies, who, sizes):
+    """Heads, layers and units of Graves et al. 2014."""
+    for task, expected in zip(("copy", "repeat-copy", "recall", "ngrams", "sort"), sizes):
+        agent = studies[f"{who}-{task}"].agent
+        assert (getattr(agent, "heads", 0), agent.layers, agent.hidden) == expected, task
+        assert (getattr(agent, "rows", 128), getattr(agent, "columns", 20)) == (128, 20)
 
 
 @pytest.mark.parametrize(("script", "prefix"), [("train", ""), ("train_ram", "ram-")])

@@ -1,12 +1,15 @@
 """The shipped weights give the published numbers again (docs/results.md)."""
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hardattn.evaluation import answer_all
 from scripts.studies import load_trained
+from tests.scripts.processes import run
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 DATA = os.environ.get("HARDATTN_DATA") or None
@@ -74,6 +77,31 @@ def test_a_machine_copies_six_times_as_much_as_it_was_trained_on(part, bits):
 def test_a_reader_of_all_babi_tasks(part, published):
     trained = load_trained(WEIGHTS / "memn2n-babi-1k.safetensors", Path(str(DATA)))
     assert answer_all(trained.agent, trained.task, part, "soft").scores["error"].mean() == pytest.approx(published, abs=0.15)
+
+
+@pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
+@pytest.mark.parametrize(("part", "error", "hits"), [("task-1", 0.3, 94.0), ("task-14", 5.7, 87.2), ("mean", 11.15, 87.7)])
+def test_a_reader_of_one_sentence_a_hop_lands_on_the_facts(part, error, hits):
+    trained = load_trained(WEIGHTS / "memn2n-babi-1k-hard.safetensors", Path(str(DATA)))
+    scores = answer_all(trained.agent, trained.task, part, "argmax").scores
+    assert scores["error"].mean() == pytest.approx(error, abs=0.3)
+    assert np.nanmean(scores["supporting-hits"]) == pytest.approx(hits, abs=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [6, 15])
+def test_a_machine_recalls_more_than_it_was_trained_on(items):
+    trained = load_trained(WEIGHTS / "ntm-recall.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, f"items-{items}", "soft").scores
+    assert scores["bits"].mean() <= 0.05 and not scores["wrong-bits"].any()
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_machine_that_copies(tmp_path):
+    ended = run("evaluate", WEIGHTS / "ntm-copy.safetensors", "--json", "-", folder=tmp_path)
+    assert ended.code == 0, ended.text
+    found = {(row["name"], row["metric"]) for row in json.loads(ended.out)}
+    assert found >= {(f"length-{n}", metric) for n in (20, 50, 120) for metric in ("bits", "wrong-bits")}
 
 
 @pytest.mark.parametrize(("how", "published"), [("mean", 0.70), ("random", 80.70)])
