@@ -87,8 +87,8 @@ def test_copy_by_eye():
 
 
 def test_repeat_copy_by_eye():
-    task = CONFIGS[1].build()
-    batch = first(task, "length-4-repeats-5")
+    task = RepeatCopyConfig(width=3, length=4, repeats=2, times=(5,), frozen=30).build()
+    batch = first(task, "repeats-5")
     x, y = batch.question.input, batch.target
     for i in range(5):
         assert torch.equal(y[:, 5 + 4 * i : 9 + 4 * i, :3], x[:, :4, :3])
