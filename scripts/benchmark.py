@@ -4,6 +4,7 @@ Run it on a machine that does nothing else. A ratio is the median over rounds, i
 """
 
 import dataclasses
+import functools
 import itertools
 import sys
 import time
@@ -225,6 +226,25 @@ def _env_steps(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
     return _vector_env(options, 256), _ap_gym(options, 256)
 
 
+def _native_against_single(name: str) -> Callable[[Options], tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Steps of 256 games, actions drawn beforehand: our native vector environment, and Gymnasium's around as many single ones."""
+
+    def sides(options: Options) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        import gymnasium as gym
+
+        single = functools.partial(gym.make, name, disable_env_checker=True)
+
+        def stepping(vector: Any) -> Callable[[], Any]:
+            vector.reset(seed=0)
+            vector.action_space.seed(0)
+            actions = itertools.cycle([vector.action_space.sample() for _ in range(16)])
+            return lambda: vector.step(next(actions))
+
+        return stepping(gym.make_vec(name, 256)), stepping(gym.vector.SyncVectorEnv([single] * 256))
+
+    return sides
+
+
 # Theirs
 
 
@@ -385,6 +405,12 @@ BENCHMARKS = {
     "env-steps": Benchmark(
         "environment steps/s, native vector of 256, times ap_gym's MNIST", _env_steps, faster_is_more=True, peer=True
     ),
+    "tapes-steps": Benchmark(
+        "steps/s of Gym's Copy, native vector of 256, times SyncVectorEnv's",
+        _native_against_single("envs:hardattn/Copy-v0"),
+        faster_is_more=True,
+    ),
+    "catch-steps": Benchmark("the same of Catch", _native_against_single("envs:hardattn/Catch-v0"), faster_is_more=True),
     "peer-28": Benchmark(
         "training images/s, times recurrent-visual-attention's, 28 x 28",
         _training_against_peer("ram-mnist"),

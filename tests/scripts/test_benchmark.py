@@ -45,6 +45,13 @@ def test_a_ratio_is_what_its_sides_took(benchmark, monkeypatch):
         assert list(module.measure(stopwatch, module.Options())) == pytest.approx([expected] * 3)
 
 
+@pytest.mark.parametrize("name", ["tapes-steps", "catch-steps"])
+def test_games_are_stepped_on_both_sides(benchmark, tmp_path, name):
+    assert benchmark(name, "--json", tmp_path / "rows.json") == 0
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["name"] == name and row["value"] > 1, "the native vector is no faster than single environments"
+
+
 def test_unknown_names_are_refused(benchmark, capsys):
     for name, expected in (("warp", "found warp"), ("peer-28", "--peers DIR")):
         with pytest.raises(SystemExit) as end:
