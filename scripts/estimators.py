@@ -243,7 +243,7 @@ def run_command() -> int:
     console = Console(stderr=options.json == "-", width=None if sys.stdout.isatty() else 140)
     after = f"{options.steps:,} steps"
     if options.equal == "seconds":
-        after = f"the time of {after} with {DEFAULT}"
+        after = f"the time of {after} with a {DEFAULT}"
     shown = Table(
         *("estimator", "bias", "variance", "× ms", "steps", "error %", "95 % interval", "seconds"),
         title=f"validation error after {after}, {options.seeds} seeds",
@@ -265,12 +265,11 @@ def run_command() -> int:
         finite = {metric: v for metric, v in numbers.items() if math.isfinite(v)}
         rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in finite.items()]
     console.print(shown)
-    picture = figures.scatter(
-        dots,
-        title=f"The same {options.equal}, another estimate of the gaze's gradient ({options.steps:,} steps)",
-        xlabel="seconds of training",
-        ylabel="validation error (%)",
-    )
+    title = f"The same {options.equal}, another estimate of the gaze's gradient ({after})"
+    if options.equal == "seconds":  # nothing to draw it against
+        picture = figures.error_bars([figures.Bar(dot.name, dot.value, dot.low, dot.high) for dot in dots], title=title)
+    else:
+        picture = figures.scatter(dots, title=title, xlabel="seconds of training", ylabel="validation error (%)")
     figures.save_png(folder / "estimators.png", picture)
     console.print(str(folder / "estimators.png"), highlight=False)
     if options.json is not None:
