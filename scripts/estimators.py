@@ -61,6 +61,7 @@ ESTIMATORS[PPO] = _LEAVE_ONE_OUT
 _REWARDS: tuple[Literal["correct"], Literal["log-likelihood"]] = ("correct", "log-likelihood")
 _USUAL: dict[str, RAMConfig | DrawConfig] = {"gaussian": RAMConfig(), "grid": _GRID, "window": _WINDOW}
 """Who is trained up to the point at which all of a family are measured."""
+ERROR = "validation error (%)"
 ROLLOUTS = 128
 """Of a step: M rollouts each of 128 / M images, so that every estimator spends as many glimpses."""
 
@@ -267,9 +268,11 @@ def run_command() -> int:
     console.print(shown)
     title = f"The same {options.equal}, another estimate of the gaze's gradient ({after})"
     if options.equal == "seconds":  # nothing to draw it against
-        picture = figures.error_bars([figures.Bar(dot.name, dot.value, dot.low, dot.high) for dot in dots], title=title)
+        picture = figures.error_bars(
+            [figures.Bar(dot.name, dot.value, dot.low, dot.high) for dot in dots], title=title, xlabel=ERROR
+        )
     else:
-        picture = figures.scatter(dots, title=title, xlabel="seconds of training", ylabel="validation error (%)")
+        picture = figures.scatter(dots, title=title, xlabel="seconds of training", ylabel=ERROR)
     figures.save_png(folder / "estimators.png", picture)
     console.print(str(folder / "estimators.png"), highlight=False)
     if options.json is not None:
