@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, Loss, Played, PlaySpec, Trace
-from hardattn.estimators import baseline_loss, baseline_of, clipped_surrogate, generalised_advantage
+from hardattn.estimators import Expected, baseline_loss, baseline_of, clipped_surrogate, generalised_advantage
 from hardattn.moments import Moments
 from hardattn.noise import fork, uniform
 from hardattn.policies import Choice, GaussianGaze, Joint, Policy
@@ -37,7 +37,7 @@ class PlayerConfig:
     """Who moves the eye: the policy, or a control that learns to play and not to look."""
     std: float = 0.15
     """Standard deviation of the gaze in both directions, as a part of the reach."""
-    baseline: Literal["learned", "batch-mean", "leave-one-out", "self-critical", "none"] = "learned"
+    baseline: Literal["learned", "constant", "batch-mean", "leave-one-out", "self-critical", "none"] = "learned"
     """What is subtracted from the return; see `hardattn.estimators.Baseline`."""
     shared: bool = False
     """Whether the learned baseline shapes the state, too. (In the paper's classifiers it does not; a player whose reward is late sees little else.)"""
@@ -93,7 +93,9 @@ class Player(nn.Module):
         self.encoder = nn.Linear(spec.seen, config.features)
         self.core = nn.LSTM(config.features, config.hidden)
         self.actor = nn.Linear(config.hidden, self.policy.parameters)
-        self.baseline = nn.Linear(config.hidden, 1) if config.baseline == "learned" else None
+        self.baseline: nn.Module | None = nn.Linear(config.hidden, 1) if config.baseline == "learned" else None
+        if config.baseline == "constant":
+            self.baseline = Expected(1)
         self.seen: Moments | None = Moments(spec.seen) if config.standardised else None
         with torch.no_grad():  # the first policy is nearly uniform, its gaze nearly in the middle
             self.actor.weight *= 0.1

@@ -27,6 +27,7 @@ from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, w
 from hardattn.contract import Answer, Batch, Glimpsed, GlimpseSpec, Loss, Trace
 from hardattn.estimators import (
     Baseline,
+    Expected,
     baseline_loss,
     baseline_of,
     clipped_surrogate,
@@ -246,17 +247,6 @@ class Locator(nn.Linear):
     def __init__(self, hidden: int, parameters: int, coarse: int) -> None:
         super().__init__(hidden, parameters)
         self.context = nn.Linear(coarse, hidden) if coarse else None
-
-
-class Expected(nn.Module):
-    """A return that is expected whatever was seen, one number for every move: the baseline "constant"."""
-
-    def __init__(self, moves: int) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(moves))
-
-    def forward(self, before: Float[Tensor, "moves *r d"]) -> Float[Tensor, "moves *r 1"]:
-        return self.value.view(-1, *[1] * (before.ndim - 1)).expand(*before.shape[:-1], 1)
 
 
 def _affine(

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hardattn.parallel import global_sum
 
@@ -158,6 +158,17 @@ def baseline_of(
     if kind == "none":
         return 0.0
     raise ValueError(f"baseline must be one of {', '.join(get_args(Baseline))}; found {kind!r}")
+
+
+class Expected(nn.Module):
+    """A return that is expected whatever was seen, one number for every move (or one for all of them): the baseline "constant"."""
+
+    def __init__(self, moves: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(moves))
+
+    def forward(self, before: Float[Tensor, "moves *r d"]) -> Float[Tensor, "moves *r 1"]:
+        return self.value.view(-1, *[1] * (before.ndim - 1)).expand(*before.shape[:-1], 1)
 
 
 def straight_through(logits: Float[Tensor, "*r n"], noise: Float[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:

@@ -21,9 +21,10 @@ from rich.progress import track
 from rich.table import Table
 
 from agents.draw import Draw, DrawConfig
-from agents.ram import RAM, Expected, RAMConfig
+from agents.ram import RAM, RAMConfig
 from hardattn import figures
 from hardattn.checks import at_least_one, literals
+from hardattn.estimators import Expected
 from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
 from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork

@@ -76,6 +76,7 @@ def expected_return(agent, key):
     "options",
     [
         {},
+        {"baseline": "constant"},
         {"decay": 1.0, "baseline": "none"},
         {"decay": 0.5, "baseline": "batch-mean"},  # without a value there is nothing to decay to
         {"baseline": "leave-one-out", "rollouts": 2},
@@ -88,8 +89,8 @@ def test_the_mean_gradient_is_that_of_the_expected_return(options):
     agent = player(**options)
     with torch.no_grad():
         agent.actor.weight *= 10
-        if agent.baseline is not None:
-            agent.baseline.weight += 0.3
+        for p in agent.baseline.parameters() if agent.baseline is not None else ():
+            p += 0.3
     key = keys(0, "lock", torch.arange(3))
     named = [(name, p) for name, p in agent.named_parameters() if not name.startswith("baseline")]
     parameters = [p for _, p in named]
