@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,7 @@ from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork
 from hardattn.training import fit
 from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.progress import say
 from scripts.studies import STUDIES
 
 _LEAVE_ONE_OUT = RAMConfig(baseline="leave-one-out", rollouts=4)
@@ -225,10 +227,14 @@ def by_learning(options: Options) -> dict[str, Learned]:
     todo = [
         (seed, name) for seed in range(options.seeds) for name in ESTIMATORS
     ]  # all names in turn, so that none has the quiet hours
-    for seed, name in track(todo, description="training", console=Console(stderr=True)):
+    console, began = Console(stderr=True), time.monotonic()
+    for i, (seed, name) in enumerate(track(todo, description="training", console=console), 1):
         agent, took = trained(ESTIMATORS[name], steps[name], seed, _epochs(name))
         errors[name].append(float(answer_all(agent, task, "validation", "mean").scores["error"].mean()))
         seconds[name].append(took)
+        if not console.is_terminal:  # where no bar moves
+            left = timedelta(seconds=round((time.monotonic() - began) / i * (len(todo) - i)))
+            say(console, f"{i} of {len(todo)} trainings: {name}, seed {seed}: {errors[name][-1]:.1f} %  {left} left")
     return {name: Learned(errors[name], steps[name], float(np.median(seconds[name]))) for name in ESTIMATORS}
 
 
