@@ -226,7 +226,8 @@ def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", titl
     middles = inch.inverted().transform(
         axes.transData.transform([(dot.x, y) for dot, (_, y, _) in zip(dots, heights)] or [(1, 1)])
     )
-    for i, (dot, (low, value, high), aside) in enumerate(zip(dots, heights, _side_by_side(middles, DOT / 72))):
+    asides = _side_by_side(middles, DOT / 72)
+    for i, (dot, (low, value, high), aside) in enumerate(zip(dots, heights, asides)):
         colour, number = SERIES[i % len(SERIES)], str(i + 1)
         moved = axes.transData + ScaledTranslation(aside, 0, inch)
         axes.vlines(dot.x, low, high, color=colour, linewidth=1.5, alpha=0.6, zorder=2, transform=moved)
@@ -237,6 +238,9 @@ def scatter(dots: Sequence[Dot], *, xlabel: str, ylabel: str = "error (%)", titl
         line = top + 0.1 + 0.21 * i
         page.write(6.5, line, number, size=style.BODY, color=colour, weight="bold", ha="right")
         page.write(6.6, line, dot.name, size=style.BODY, color=style.INK)
+    if any(asides):
+        for i, note in enumerate(("Dots that would overlap", "stand side by side.")):
+            page.write(6.6, top + 0.22 + 0.21 * len(dots) + 0.16 * i, note, size=style.SMALL, color=style.MUTED)
     axes.set_xlabel(xlabel, size=style.HEAD - 1, color=style.INK)
     axes.set_ylabel(ylabel, size=style.HEAD - 1, color=style.INK)
     return page.pixels()
