@@ -273,7 +273,7 @@ def run_command() -> int:
         finite = {metric: v for metric, v in numbers.items() if math.isfinite(v)}
         rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in finite.items()]
     console.print(shown)
-    title = f"The same {options.equal}, another estimate of the gaze's gradient ({after})"
+    title = f"Equal {options.equal}: every estimate of the gaze's gradient"
     if options.equal == "seconds":  # nothing to draw it against
         picture = figures.error_bars(
             [figures.Bar(dot.name, dot.value, dot.low, dot.high) for dot in dots], title=title, xlabel=ERROR
