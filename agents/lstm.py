@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hardattn.checks import at_least_one, way
 from hardattn.contract import Answer, Batch, Loss, SequenceSpec, Trace
+from hardattn.recurrent import lstm
 
 BOUND = 20.0
 """Logits stay within this distance of zero, as those of the machine that this is the control of."""
@@ -90,5 +91,5 @@ class LSTM(nn.Module):
         below: list[Tensor] = []
         for layer, h, c in zip(self.core, self.first_h.tanh(), self.first_c.tanh()):
             first = h.expand(1, given.shape[1], -1).contiguous(), c.expand(1, given.shape[1], -1).contiguous()
-            below.append(layer(torch.cat([given, *below[-1:]], -1), first)[0])
+            below.append(lstm(layer, torch.cat([given, *below[-1:]], -1), first)[0])
         return self.output(torch.cat(below, -1)).clamp(-BOUND, BOUND)

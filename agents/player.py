@@ -22,6 +22,7 @@ from hardattn.estimators import Expected, baseline_loss, baseline_of, clipped_su
 from hardattn.moments import Moments
 from hardattn.noise import fork, uniform
 from hardattn.policies import Choice, GaussianGaze, Joint, Policy
+from hardattn.recurrent import lstm
 from hardattn.rollout import Episodes, play
 
 
@@ -210,7 +211,7 @@ class Player(nn.Module):
 
         def act(i: int, seen: Float[Tensor, "b o"]) -> Float[Tensor, "b a"]:
             nonlocal state
-            h, state = self.core(self.encoder(self._looked_at(seen))[None].relu(), state)
+            h, state = lstm(self.core, self.encoder(self._looked_at(seen))[None].relu(), state)
             parameters = self.actor(h[0])
             if how == "sampled":
                 assert noise is not None
@@ -236,7 +237,7 @@ class Player(nn.Module):
         return seen if self.seen is None else self.seen(seen).clamp(-10, 10)
 
     def _read(self, seen: Float[Tensor, "t b o"]) -> Float[Tensor, "t b d"]:
-        return self.core(self.encoder(seen).relu())[0]
+        return lstm(self.core, self.encoder(seen).relu())[0]
 
     def _chosen(self, action: Float[Tensor, "t b a"]) -> Float[Tensor, "t b drawn"]:
         """The part of an action that the policy drew."""

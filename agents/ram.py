@@ -39,6 +39,7 @@ from hardattn.estimators import (
 from hardattn.moments import Moments
 from hardattn.noise import fork, uniform
 from hardattn.policies import GaussianGaze, GazePolicy, GridGaze, grid, raster
+from hardattn.recurrent import lstm
 
 Move = Callable[[int, Tensor | None], tuple[Tensor | None, Float[Tensor, "*m b 2"]]]
 """Is told the number of the move (0 is the first) and the policy's parameters [m, b, p]; returns the action drawn, None for a gaze that is
@@ -222,7 +223,7 @@ class LSTMCore(nn.Module):
 
     def forward(self, g: Float[Tensor, "t s g"], state: Any = None) -> tuple[Float[Tensor, "t s d"], Any]:
         """All steps at once, with gradient; and the state after them."""
-        return self.lstm(g, state)
+        return lstm(self.lstm, g, state)
 
 
 class ConvGlimpse(nn.Module):

@@ -28,6 +28,7 @@ from hardattn.estimators import baseline_loss, returns_to_go, score_function
 from hardattn.noise import fork, uniform
 from hardattn.parallel import global_sum
 from hardattn.policies import Choice, Joint
+from hardattn.recurrent import lstm
 
 FORBIDDEN = -1e9
 """A logit whose probability is 0; finite, so that its product with 0 is."""
@@ -139,10 +140,10 @@ class Baseline(nn.Module):
         self.read = nn.Linear(hidden, hidden, bias=False) if offline else None
 
     def forward(self, given: Float[Tensor, "t b i"], whole: Int[Tensor, "b columns"]) -> Float[Tensor, "t b"]:
-        mixed = self.mix(self.core(given)[0])
+        mixed = self.mix(lstm(self.core, given)[0])
         if self.reader is not None and self.read is not None:
             backwards = nn.functional.one_hot(whole.t().flip(0), self.symbols).to(given)
-            mixed = mixed + self.read(self.reader(backwards)[0][-1])
+            mixed = mixed + self.read(lstm(self.reader, backwards)[0][-1])
         return self.value(mixed.relu()).squeeze(-1)
 
 

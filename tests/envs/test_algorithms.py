@@ -198,8 +198,8 @@ def test_score_by_hand():
     [
         (CopyConfig, {"length": 0}, "length must be at least 1, found 0"),
         (CopyConfig, {"lengths": ()}, "lengths must name at least one size"),
-        (RepeatCopyConfig, {"lengths": (0,)}, "lengths must be"),
-        (RepeatCopyConfig, {"times": (1, 0)}, "times must be"),
+        (RepeatCopyConfig, {"lengths": (0,)}, "lengths must name"),
+        (RepeatCopyConfig, {"times": (1, 0)}, "times must name"),
         (RecallConfig, {"items": 1}, "there must be at least 2"),
         (RecallConfig, {"counts": (1, 2)}, "there must be at least 2"),
         (NgramsConfig, {"length": 5}, "length must be more than the 5 bits"),
