@@ -34,8 +34,6 @@ SIZES = ("length", "repeats", "level", "items", "vectors")
 """What the numbers of a test set's parts may count."""
 GAMES, STRIPS, MOMENTS = 6, 3, 4
 """Games in a film; how many of them are shown in still pictures, and how many moments of each."""
-LONGEST_OF = 100
-"""Sequences of which the longest is drawn: as many as there are sizes in training."""
 HEAT_SCENES = 1000
 """Scenes behind a heat map."""
 
@@ -119,7 +117,7 @@ def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) ->
     """One sequence of the longest in training and, of the test set, one of every part: also such as were never trained on."""
     still = {}
     for part in (split, *(task.parts if split == "test" else ())):
-        some = first_scenes(task, part, min(LONGEST_OF, task.size(part)))
+        some = first_scenes(task, part, len(task.training))  # one of every size, where they are mixed
         longest = int(some.notes.sum(1).argmax())
         batch = Batch(*(_first(x, torch.tensor([longest])) for x in some))
         answer = agent.answer(batch.question, how)
