@@ -1,15 +1,19 @@
 """Compare attentions on one task: `python scripts/compare.py [STUDY_OR_RUN_OR_WEIGHTS ...]`. Without a name: the shipped models of the digits."""
 
+import contextlib
 import csv
 import dataclasses
 import io
+import multiprocessing.connection
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -33,6 +37,7 @@ from hardattn.evaluation import (
     paired_p,
 )
 from hardattn.runs import Run, write_whole
+from scripts import train
 from scripts.cli import main, tune_for_cpu, writable, write_rows
 from scripts.studies import CONTENDERS, STUDIES, Study, Trained, load_trained
 
@@ -56,7 +61,7 @@ class Options:
     split: Literal["test", "validation"] = "test"
     """What is asked. Choose on validation; test once."""
     train: bool = False
-    """Train the studies first, from nothing, into --runs-dir (seed 0)."""
+    """Train the studies first, from nothing, into --runs-dir (seed 0): as many at a time as there are cores."""
     out: Path = Path("comparison")
     """Where the tables and the figures go, and a TensorBoard with the models side by side."""
     weights_dir: Path = Path("weights")
@@ -123,24 +128,60 @@ def on_digits() -> list[str]:
 
 
 def train_all(names: Sequence[str], options: Options) -> list[Path]:
-    """Train studies one after the other, each from nothing; returns the runs' folders."""
-    from scripts import train
-
-    folders = []
+    """Train studies from nothing, as many at a time as there are cores, with one thread each; returns the runs' folders."""
+    folders = [options.runs_dir / f"{name}-0" for name in names]
     if len(set(names)) < len(names):
         raise ValueError(f"--train takes every study once, found {', '.join(names)}")
-    for name in names:
+    for name, folder in zip(names, folders, strict=True):
         if name not in STUDIES:
             raise ValueError(f"--train takes names of studies, found {name!r}")
-        if (options.runs_dir / f"{name}-0").exists():
-            raise ValueError(f"{options.runs_dir / f'{name}-0'} exists: choose another --runs-dir for a training from nothing")
-    for name in names:
-        asked = train.Options(STUDIES[name], data_dir=options.data_dir, runs_dir=options.runs_dir)
-        code = train.train(name, asked)
-        if code:
-            raise SystemExit(code)
-        folders.append(options.runs_dir / f"{name}-0")
+        if folder.exists():
+            raise ValueError(f"{folder} exists: choose another --runs-dir for a training from nothing")
+    spawn = multiprocessing.get_context("spawn")
+    waiting, since = list(names), time.monotonic()
+    running: dict[int, multiprocessing.context.SpawnProcess] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                name = waiting.pop(0)
+                asked = train.Options(STUDIES[name], data_dir=options.data_dir, runs_dir=options.runs_dir)
+                process = spawn.Process(target=_train_alone, args=(name, asked))
+                process.start()
+                running[process.sentinel] = process
+            multiprocessing.connection.wait(list(running))
+            for sentinel, process in list(running.items()):
+                if process.exitcode is not None:
+                    del running[sentinel]
+                if process.exitcode:
+                    raise SystemExit(process.exitcode)
+            done, took = len(names) - len(waiting) - len(running), timedelta(seconds=round(time.monotonic() - since))
+            print(f"{done} of {len(names)} studies trained after {took}", file=sys.stderr)
+    finally:  # one has failed, or Ctrl-C: the others save what they have and stop
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
     return folders
+
+
+def _train_alone(name: str, asked: train.Options) -> None:
+    """What a process of `train_all` does."""
+    torch.set_num_threads(1)
+    with contextlib.redirect_stderr(Named(sys.stderr, name)):
+        main(lambda: train.train(name, asked))
+
+
+class Named(io.TextIOBase):
+    """A stream whose lines say whose they are, so that those of several processes may stand between each other."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name, self._begun = stream, name, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        self._stream.write("".join(f"{self._name}: {line}\n" for line in lines))
+        self._stream.flush()
+        return len(text)
 
 
 def check_distinct(models: Sequence[Trained]) -> None:

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,12 +248,31 @@ def test_train_begins_from_nothing(command, home, tmp_path, monkeypatch, capsys)
     found = json.loads((folder / "test.json").read_text())[0]["value"]
     row = next(csv.DictReader(io.StringIO((tmp_path / "out" / "comparison.csv").read_text())))
     assert row["name"] == "fc-64-digits" and float(row["error"]) == pytest.approx(found)
-    capsys.readouterr()
+    assert "1 of 1 studies trained" in capsys.readouterr().err
     assert command(*arguments) == 2
     assert "fc-64-digits-0 exists: choose another --runs-dir" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fc-64-digits-0"]
     assert command(folder, "--train", "--out", tmp_path / "out") == 2
     assert "--train takes names of studies" in capsys.readouterr().err
+
+
+def test_trainings_side_by_side_say_whose_lines_they_write():
+    stream = io.StringIO()
+    one, other = compare.Named(stream, "one"), compare.Named(stream, "other")
+    one.write("step ")
+    other.write("step 2\nstep 3\n")
+    one.write("1\nst")
+    assert stream.getvalue() == "other: step 2\nother: step 3\none: step 1\n"
+
+
+def test_a_training_that_fails_stops_the_others(tmp_path):
+    """A task whose data are not there fails at once, while the first study would take minutes."""
+    words = (sys.executable, str(ROOT / "scripts" / "compare.py"), "ram-mnist", "ram-digits", "--train")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert "ram-mnist: error: " in ended.stderr
+    assert not (tmp_path / "runs" / "ram-digits-0" / "test.json").exists()
 
 
 # What it refuses
