@@ -21,11 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hardattn.arrays import compiles
 from hardattn.attention import Access, choose
 from hardattn.checks import at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, Loss, SequenceSpec, Trace
 from hardattn.estimators import baseline_loss, baseline_of, returns_to_go, score_function
 from hardattn.heads import BOUND, numbers, turn, use
+from hardattn.memory_chain import State, all_steps
 from hardattn.noise import fork, uniform
 
 START = 1e-6
@@ -73,18 +75,6 @@ class NTMConfig:
 
     def build(self, spec: SequenceSpec) -> "NTM":
         return NTM(spec, self)
-
-
-class State(NamedTuple):
-    """All that the machine knows between two steps. Heads of `weights`: those that read, then those that write."""
-
-    memory: Float[Tensor, "b m n"]
-    weights: Float[Tensor, "heads b n"]
-    reads: Float[Tensor, "b r"]
-    """What the heads read, one after the other."""
-    h: Float[Tensor, "layers b d"]
-    c: Float[Tensor, "layers b d"]
-    """Of an LSTM; empty otherwise."""
 
 
 class Unrolled(NamedTuple):
@@ -233,6 +223,11 @@ class NTM(nn.Module):
             noise: uniform in (0, 1), for the ways that draw.
         """
         projected = self.input(input.transpose(0, 1).to(self.input.weight.dtype))
+        if access == "soft" and compiles(projected):
+            core: Any = [(layer.weight, layer.bias) for layer in self.core]
+            said = self.heads.weight, self.heads.bias
+            hidden, reads, weights = all_steps(projected, self.start(len(input)), said, core)
+            return Unrolled(self._output(hidden, reads), weights, hidden.new_zeros(hidden.shape[:2]), hidden)
         state, states, drawn, hiddens = self.start(len(input)), [], [], []
         for t, given in enumerate(projected.unbind(0)):
             state, log_prob, hidden = self._advance(given, state, access, None if noise is None else noise[t])

@@ -151,6 +151,28 @@ def use_back(
                 _mix2(to_w[h, b], to_old, grad_reads[b, h * m + c], old, w[h, b])
 
 
+@njit(cache=True, nogil=True, fastmath=FREE, error_model="numpy")
+@no_type_check
+def step(t, said, memory, cosine, near, blurred, w, reads):  # pragma: no cover - a tracer does not see compiled code
+    """`turn` and `use` at step t of many, in arrays that hold all of them; of the memory, perhaps two in turns."""
+    before, after = memory[t % len(memory)], memory[(t + 1) % len(memory)]
+    turn(said[t], before, w[t], cosine[t], near[t], blurred[t], w[t + 1])
+    use(said[t], before, w[t + 1], reads[t + 1], after)
+
+
+@njit(cache=True, nogil=True, fastmath=FREE, error_model="numpy")
+@no_type_check
+def step_back(t, said, memory, cosine, near, blurred, w, to_said, to_memory, to_w, grad_reads):  # pragma: no cover
+    """The way back through `step`. The gradients in the memory and in w have two places each: step t finds them in place t mod 2 and leaves those of the
+    step before in the other."""
+    here, there = t % 2, (t + 1) % 2
+    use_back(said[t], memory[t], w[t + 1], grad_reads[t], to_memory[here], to_said[t], to_memory[there], to_w[here])
+    turn_back(
+        *(said[t], memory[t], w[t], cosine[t], near[t], blurred[t], w[t + 1]),
+        *(to_w[here], to_said[t], to_memory[there], to_w[there]),
+    )
+
+
 @njit(cache=True, nogil=True, fastmath=FREE, inline="always")
 @no_type_check
 def _clip(x):  # pragma: no cover
