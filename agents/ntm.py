@@ -271,7 +271,7 @@ class NTM(nn.Module):
         cs: list[Tensor] = []
         for layer, h, c in zip(self.core, state.h, state.c):
             gates = layer(torch.cat([below, h], -1))
-            i, f, o, z = (gates + given if not hs else gates).chunk(4, -1)
+            i, f, z, o = (gates + given if not hs else gates).chunk(4, -1)
             c = f.sigmoid() * c + i.sigmoid() * z.tanh()
             below = o.sigmoid() * c.tanh()
             hs.append(below)

@@ -6,7 +6,7 @@ the gates and the weights need is one product over all steps. It computes the gr
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,7 @@ def all_steps(
         start: the state before the first step. The memory gets no gradient.
         said: weight and bias of what the controller says to its heads (see `hardattn.heads`).
         core: weight and bias of every layer. A layer is given what comes from below (the lowest: the reads of the step before) and, of an LSTM,
-            its own last output after that. Of an LSTM it makes the gates: input, forget, output, new cell.
+            its own last output after that. Of an LSTM it makes the gates: input, forget, new cell, output.
 
     Returns:
         The controller's output, what was read, and the weightings of all heads; the last without a gradient.
@@ -51,158 +51,187 @@ def all_steps(
     return _AllSteps.apply(torch.is_grad_enabled(), given, *start, *said, *flat)
 
 
-class _Kept(NamedTuple):
-    """What the way back needs, time first. What changes from step to step has one place more: before the first step, and after every one. Lists have an
-    entry for every layer."""
+class _LSTM:
+    """A layer of an LSTM in tensors that hold all steps; its gates are input, forget, new cell and output.
 
-    said: Tensor
-    memory: Tensor
-    """If there is no way back, of two steps in turns."""
-    weights: Tensor
-    cosine: Tensor
-    near: Tensor
-    blurred: Tensor
-    reads: Tensor
-    x: list[Tensor]
-    """What a layer is given; in the place after the last step what that step leaves behind."""
-    made: list[Tensor]
-    """Of an LSTM: its gates, squashed. Otherwise its output."""
-    cells: list[Tensor]
-    squashed: list[Tensor]
-    """tanh of the cells after a step."""
+    Args:
+        gates: [t, b, 4 d]; before step t is taken, place t holds what is added up for the gates, and afterwards the gates.
+        outputs: [t, b, d], to be filled; a part of something larger, perhaps.
+        c: [b, d], the cell before the first step.
+    """
+
+    def __init__(self, gates: Tensor, outputs: Tensor, c: Tensor) -> None:
+        steps, _, d = outputs.shape
+        cells, squashed = c.new_empty(steps + 1, *c.shape), c.new_empty(steps, *c.shape)
+        cells[0] = c
+        self.all = gates, cells, squashed
+        # Views of all steps at once: one by one they would cost as much as what is done with them.
+        self.gates, self.outputs, self.cells, self.squashed = (x.unbind() for x in (gates, outputs, cells, squashed))
+        self.i, self.f, self.new, self.o = (x.unbind() for x in gates.split(d, -1))
+        self.first = gates[..., : 2 * d].unbind()
+
+    def step(self, t: int) -> None:
+        """From what was added up to the output."""
+        self.first[t].sigmoid_()
+        self.new[t].tanh_()
+        self.o[t].sigmoid_()
+        torch.mul(self.f[t], self.cells[t], out=self.cells[t + 1]).addcmul_(self.i[t], self.new[t])
+        torch.tanh(self.cells[t + 1], out=self.squashed[t])
+        torch.mul(self.o[t], self.squashed[t], out=self.outputs[t])
+
+    def turn_round(self) -> Tensor:
+        """Before the way back: where the gradient in what was added up will be, [t, b, 4 d]."""
+        gates, cells, squashed = self.all
+        i, f, new, o = gates.chunk(4, -1)
+        sigmoid, tanh = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+        # What the gates make of the gradient in the cell (the output gate: of that in the output), and the cell of that in the output.
+        slopes = torch.stack([sigmoid(new, i), sigmoid(cells[:-1], f), tanh(i, new), sigmoid(squashed, o)], 2)
+        self.slopes, self.slopes_o, self.through = slopes.unbind(), slopes[:, :, 3].unbind(), tanh(o, squashed).unbind()
+        self.d_cell = torch.zeros_like(cells[0])
+        d_gates = torch.empty_like(slopes)
+        self.d_gates, self.d_o = d_gates.unbind(), d_gates[:, :, 3].unbind()
+        return d_gates.flatten(2)
+
+    def step_back(self, t: int, d_output: Tensor) -> None:
+        """From the gradient in the output to that in what was added up. `d_cell` is then that in the cell before the step."""
+        self.d_cell.addcmul_(d_output, self.through[t])
+        torch.mul(self.slopes[t], self.d_cell[:, None], out=self.d_gates[t])
+        torch.mul(self.slopes_o[t], d_output, out=self.d_o[t])
+        self.d_cell.mul_(self.f[t])
+
+
+class _Squashed:
+    """A feed-forward layer, with the same methods; what it makes at every step is what it puts out."""
+
+    def __init__(self, made: Tensor) -> None:
+        self.made, self.gates = made, made.unbind()
+        self.outputs, self.d_cell = self.gates, made[0, :, :0]
+
+    def step(self, t: int) -> None:
+        self.gates[t].tanh_()
+
+    def turn_round(self) -> Tensor:
+        d_made = torch.empty_like(self.made)
+        self.d_made = d_made.unbind()
+        return d_made
+
+    def step_back(self, t: int, d_output: Tensor) -> None:
+        torch.ops.aten.tanh_backward.grad_input(d_output, self.gates[t], grad_input=self.d_made[t])
+
+
+class _Heads:
+    """The heads at all steps, and the memory, of which there are two in turns if there is no way back."""
+
+    def __init__(self, numbers: int, steps: int, state: State, way_back: bool) -> None:
+        new = state.memory.new_empty
+        self.said, self.reads = new(steps, len(state.memory), numbers), new(steps + 1, *state.reads.shape)
+        self.memory = new(steps + 1 if way_back else 2, *state.memory.shape)
+        self.weights = new(steps + 1, *state.weights.shape)
+        self.memory[0], self.weights[0], self.reads[0] = state.memory, state.weights, state.reads
+        before_shift = (new(steps, *state.weights.shape) for _ in range(3))
+        self.kept = tuple(arrays(self.said, self.memory, *before_shift, self.weights))
+        self.read = tuple(arrays(self.reads))
+
+    def step(self, t: int) -> None:
+        compiled.step(t, *self.kept, *self.read)
+
+    def turn_round(self, d_reads: Tensor) -> None:
+        """Before the way back; `d_reads` may be added to as long as its step has not been walked."""
+        self.d_said, self.d_reads = torch.zeros_like(self.said), d_reads
+        d_memory, self.d_weights = torch.zeros_like(self.memory[:2]), torch.zeros_like(self.weights[:2])
+        self.grads = tuple(arrays(self.d_said, d_memory, self.d_weights, d_reads))
+
+    def step_back(self, t: int) -> None:
+        compiled.step_back(t, *self.kept, *self.grads)
 
 
 class _AllSteps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, way_back: bool, given, memory, weights, reads, h, c, said_weight, said_bias, *core):
-        kept = _places(given, State(memory, weights, reads, h, c), len(said_bias), core[::2], way_back)
-        hidden = _walk(given, kept, said_weight, said_bias, core)
-        weights = kept.weights[1:].clone()
-        ctx.mark_non_differentiable(weights)
+        heads = _Heads(len(said_bias), len(given), State(memory, weights, reads, h, c), way_back)
+        steps, d, r = len(given), said_weight.shape[1], reads.shape[1]
+        # What every layer is given; one step more than there are, for what the last one leaves behind.
+        inputs = [given.new_empty(steps + 1, len(reads), weight.shape[1]) for weight in core[::2]]
+        inputs[0][0, :, :r] = reads
+        layers: list[Any] = []
+        for x, first_h, first_c in zip(inputs, h, c):
+            made = torch.empty_like(given)
+            x[0, :, x.shape[-1] - c.shape[-1] :] = first_h
+            layers.append(_LSTM(made, x[1:, :, -d:], first_c) if c.shape[-1] else _Squashed(made))
+        hidden = inputs[-1][1:, :, -d:] if c.shape[-1] else layers[-1].made
+        _walk(given, inputs, layers, heads, said_weight, said_bias, core)
         if way_back:
-            ctx.kept = kept  # neither inputs nor outputs
+            ctx.kept = inputs, layers, heads, hidden  # neither inputs nor outputs
             ctx.save_for_backward(said_weight, *core[::2])
-        return hidden.clone(), kept.reads[1:].clone(), weights
+        read, weights = heads.reads[1:].clone(), heads.weights[1:].clone()
+        ctx.mark_non_differentiable(weights)
+        return hidden.clone(), read, weights
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hidden, d_reads, _):
-        return None, *_walk_back(ctx.kept, d_hidden, d_reads, *ctx.saved_tensors)
+        inputs, layers, heads, hidden = ctx.kept
+        said_weight, *weights = ctx.saved_tensors
+        d_made, d_inputs = _walk_back(d_hidden, d_reads, layers, heads, said_weight, weights)
+        d_core = []
+        for k, (x, d_layer) in enumerate(zip(inputs, d_made)):
+            flat = d_layer.flatten(0, 1)
+            d_core += [flat.t() @ x[:-1].flatten(0, 1), flat.sum(0) if k else None]
+        width, r = layers[0].d_cell.shape[-1], d_reads.shape[-1]
+        return (
+            *(None, d_made[0], None, heads.d_weights[1], d_inputs[0][:, :r]),
+            torch.stack([x[:, x.shape[-1] - width :] for x in d_inputs]),
+            torch.stack([layer.d_cell for layer in layers]),
+            *(heads.d_said.flatten(0, 1).t() @ hidden.flatten(0, 1), heads.d_said.sum((0, 1))),
+            *d_core,
+        )
 
 
-def _places(given: Tensor, start: State, numbers: int, core: Sequence[Tensor], way_back: bool) -> _Kept:
-    """Places for everything, with the start in them."""
-    steps, batch, width = given.shape
-    d, heads = start.c.shape[-1], start.weights.shape
-    kept = _Kept(
-        said=given.new_empty(steps, batch, numbers),
-        memory=given.new_empty(steps + 1 if way_back else 2, *start.memory.shape),
-        weights=given.new_empty(steps + 1, *heads),
-        cosine=given.new_empty(steps, *heads),
-        near=given.new_empty(steps, *heads),
-        blurred=given.new_empty(steps, *heads),
-        reads=given.new_empty(steps + 1, *start.reads.shape),
-        x=[given.new_empty(steps + 1, batch, layer.shape[1]) for layer in core],
-        made=[given.new_empty(steps, batch, width) for _ in core],
-        cells=[given.new_empty(steps + 1, batch, d) for _ in core],
-        squashed=[given.new_empty(steps, batch, d) for _ in core],
-    )
-    kept.memory[0], kept.weights[0], kept.reads[0] = start.memory, start.weights, start.reads
-    kept.x[0][0, :, : start.reads.shape[1]] = start.reads
-    for x, cells, h, c in zip(kept.x, kept.cells, start.h, start.c):
-        x[0, :, x.shape[-1] - d :], cells[0] = h, c
-    return kept
+def _walk(
+    given: Tensor,
+    inputs: Sequence[Tensor],
+    layers: Sequence[Any],
+    heads: _Heads,
+    said_weight: Tensor,
+    said_bias: Tensor,
+    core: Sequence[Tensor],
+) -> None:
+    """Every step: the layers from the lowest on, what they say to the heads, and what these read for the next step."""
+    r, d = heads.reads.shape[-1], said_weight.shape[1]
+    added, said, reads, said_t = given.unbind(), heads.said.unbind(), heads.reads.unbind(), said_weight.t()
+    given_to, back = [x.unbind() for x in inputs], inputs[0][..., :r].unbind()
+    above = [x[..., :d].unbind() for x in inputs[1:]]
+    weights, biases = [weight.t() for weight in core[::2]], core[1::2]
+    for t in range(len(given)):
+        for k, layer in enumerate(layers):
+            torch.addmm(biases[k] if k else added[t], given_to[k][t], weights[k], out=layer.gates[t])
+            layer.step(t)
+            if k < len(above):
+                above[k][t].copy_(layer.outputs[t])
+        torch.addmm(said_bias, layers[-1].outputs[t], said_t, out=said[t])
+        heads.step(t)
+        back[t + 1].copy_(reads[t + 1])
 
 
-def _walk(given: Tensor, kept: _Kept, said_weight: Tensor, said_bias: Tensor, core: Sequence[Tensor]) -> Tensor:
-    """Fill what is kept, step by step; returns the controller's output."""
-    steps, r, d = len(given), kept.reads.shape[-1], said_weight.shape[1]
-    lstm, top = bool(kept.cells[0].shape[-1]), len(kept.x) - 1
-    hidden = kept.x[top][1:, :, -d:] if lstm else kept.made[top]
-    # Views of all steps at once: one by one they would cost as much as what is done with them. Lists: first the layer, then the step.
-    inputs = [x.unbind() for x in kept.x]
-    made, cells, squashed = ([x.unbind() for x in xs] for xs in (kept.made, kept.cells, kept.squashed))
-    outputs = [x[1:, :, -d:].unbind() for x in kept.x] if lstm else made
-    gates = [x.unflatten(-1, (4, d)).unbind(2) for x in kept.made] if lstm else []
-    i, f, o, new = ([[x.unbind() for x in each] for each in zip(*gates)]) if lstm else ([], [], [], [])
-    squash = [x[..., : 3 * d].unbind() for x in kept.made] if lstm else []
-    upper = [x[..., :d].unbind() for x in kept.x[1:]]
-    back = kept.x[0][..., :r].unbind()
-    weights, said, hiddens, givens = [w.t() for w in core[::2]], kept.said.unbind(), hidden.unbind(), given.unbind()
-    heads = tuple(arrays(kept.said, kept.memory, kept.cosine, kept.near, kept.blurred, kept.weights, kept.reads))
-    said_t = said_weight.t()
-    for t in range(steps):
-        for k, weight in enumerate(weights):
-            torch.addmm(core[2 * k + 1] if k else givens[t], inputs[k][t], weight, out=made[k][t])
-            if lstm:
-                squash[k][t].sigmoid_()
-                new[k][t].tanh_()
-                torch.mul(f[k][t], cells[k][t], out=cells[k][t + 1]).addcmul_(i[k][t], new[k][t])
-                torch.tanh(cells[k][t + 1], out=squashed[k][t])
-                torch.mul(o[k][t], squashed[k][t], out=outputs[k][t])
-            else:
-                made[k][t].tanh_()
-            if k < top:
-                upper[k][t].copy_(outputs[k][t])
-        torch.addmm(said_bias, hiddens[t], said_t, out=said[t])
-        compiled.step(t, *heads)
-        back[t + 1].copy_(kept.reads[t + 1])
-    return hidden
-
-
-def _walk_back(kept: _Kept, d_hidden: Tensor, d_reads: Tensor, said_weight: Tensor, *core: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients in what `_AllSteps` was given."""
-    steps, d = len(d_hidden), d_hidden.shape[-1]
-    r, top, lstm = kept.reads.shape[-1], len(core) - 1, bool(kept.cells[0].shape[-1])
-    d_said, d_made = torch.zeros_like(kept.said), [torch.empty_like(x) for x in kept.made]
-    d_x = [x.new_empty(x.shape[1:]) for x in kept.x]
-    d_cell = [x.new_zeros(x.shape[1:]) for x in kept.cells]
-    d_memory, d_weights = torch.zeros_like(kept.memory[:2]), torch.zeros_like(kept.weights[:2])
-    d_read = d_reads.contiguous().clone()
-    heads = tuple(arrays(kept.said, kept.memory, kept.cosine, kept.near, kept.blurred, kept.weights))
-    grads = tuple(arrays(d_said, d_memory, d_weights, d_read))
-    # How the gates answer to the gradient in the cell (of the output gate: in the output), and the cell to that in the output: nothing of it is from
-    # the steps after.
-    if lstm:
-        slopes, throughs = zip(*(_slopes(*each) for each in zip(kept.made, kept.cells, kept.squashed)))
-        slope, through = [x.unbind() for x in slopes], [x.unbind() for x in throughs]
-        gates = [x.unflatten(-1, (4, d)) for x in d_made]
-        d_gates, d_output = [x.unbind() for x in gates], [x[:, :, 2].unbind() for x in gates]
-        forget = [x[..., d : 2 * d].unbind() for x in kept.made]
-        slope_output = [x[:, :, 2].unbind() for x in slopes]
-    each_made, made = [x.unbind() for x in d_made], [x.unbind() for x in kept.made]
-    each_said, each_read, each_hidden = d_said.unbind(), d_read.unbind(), d_hidden.unbind()
+def _walk_back(
+    d_hidden: Tensor, d_reads: Tensor, layers: Sequence[Any], heads: _Heads, said_weight: Tensor, weights: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradients in what was added up in every layer at all steps, and in what it was given at the first."""
+    steps, r, d = len(d_hidden), d_reads.shape[-1], said_weight.shape[1]
+    heads.turn_round(d_reads.contiguous().clone())
+    d_made = [layer.turn_round() for layer in layers]
+    d_inputs = [weight.new_zeros(d_hidden.shape[1], weight.shape[1]) for weight in weights]
+    recurrent = layers[0].d_cell.shape[-1] > 0
+    added, said, reads, hidden = [x.unbind() for x in d_made], heads.d_said.unbind(), heads.d_reads.unbind(), d_hidden.unbind()
     for t in range(steps - 1, -1, -1):
-        last = t == steps - 1
-        if not last:
-            each_read[t].add_(d_x[0][:, :r])
-        compiled.step_back(t, *heads, *grads)
-        d_above = torch.addmm(each_hidden[t], each_said[t], said_weight)
-        for k in range(top, -1, -1):
-            if lstm:
-                d_out = d_above if last else d_above.add_(d_x[k][:, -d:])
-                d_cell[k].addcmul_(d_out, through[k][t])
-                torch.mul(slope[k][t], d_cell[k][:, None], out=d_gates[k][t])
-                torch.mul(slope_output[k][t], d_out, out=d_output[k][t])
-                d_cell[k].mul_(forget[k][t])
-            else:
-                torch.ops.aten.tanh_backward.grad_input(d_above, made[k][t], grad_input=each_made[k][t])
-            torch.mm(each_made[k][t], core[k], out=d_x[k])
-            d_above = d_x[k][:, :d].clone() if k else d_above
-    hidden = kept.x[top][1:, :, -d:] if lstm else kept.made[top]
-    flat = [x.flatten(0, 1) for x in d_made]
-    d_core = [x for k, g in enumerate(flat) for x in (g.t() @ kept.x[k][:-1].flatten(0, 1), g.sum(0) if k else None)]
-    d_h = torch.stack([x[:, x.shape[1] - d :] if lstm else x[:, :0] for x in d_x])
-    return (
-        *(d_made[0], None, d_weights[1], d_x[0][:, :r], d_h, torch.stack(d_cell)),
-        *(d_said.flatten(0, 1).t() @ hidden.flatten(0, 1), d_said.sum((0, 1))),
-        *d_core,
-    )
-
-
-def _slopes(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
-    """Of an LSTM's layer: of all gates [t, b, 4, d], and of the cell."""
-    i, f, o, new = gates.chunk(4, -1)
-    sigmoid, tanh = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-    slopes = torch.stack([sigmoid(new, i), sigmoid(cells[:-1], f), sigmoid(squashed, o), tanh(i, new)], 2)
-    return slopes, tanh(o, squashed)
+        # Until a layer's turn comes, `d_inputs` has its gradient of the step after.
+        reads[t].add_(d_inputs[0][:, :r])
+        heads.step_back(t)
+        d_output = torch.addmm(hidden[t], said[t], said_weight)
+        for k in range(len(layers) - 1, -1, -1):
+            if recurrent:
+                d_output.add_(d_inputs[k][:, -d:])
+            layers[k].step_back(t, d_output)
+            torch.mm(added[k][t], weights[k], out=d_inputs[k])
+            d_output = d_inputs[k][:, :d].clone() if k else d_output
+    return d_made, d_inputs

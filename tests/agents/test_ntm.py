@@ -103,12 +103,11 @@ def test_the_machine_is_the_equations():
     agent, batch = agent_of(), batch_of(b=2)
     n, m, d = 6, 5, 7
     core = torch.nn.LSTMCell(4 + m, d).double()
-    with torch.no_grad():  # torch's order of gates is input, forget, cell, output; here input, forget, output, cell
-        order = torch.cat([torch.arange(g * d, (g + 1) * d) for g in (0, 1, 3, 2)])
+    with torch.no_grad():
         both = agent.core[0].weight
-        core.weight_ih.copy_(torch.cat([agent.input.weight, both[:, :m]], 1)[order])
-        core.weight_hh.copy_(both[:, m:][order])
-        core.bias_ih.copy_(agent.input.bias[order])
+        core.weight_ih.copy_(torch.cat([agent.input.weight, both[:, :m]], 1))
+        core.weight_hh.copy_(both[:, m:])
+        core.bias_ih.copy_(agent.input.bias)
         core.bias_hh.zero_()
     memory = torch.full((2, n, m), 1e-6, dtype=D)
     weights = agent.first_weights.softmax(-1)[:, None].expand(-1, 2, -1)

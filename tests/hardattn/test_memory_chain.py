@@ -40,7 +40,7 @@ def plain(p):
         for k, (weight, bias) in enumerate(core):
             made = (now if k == 0 else bias) + torch.cat([below, h[k]], -1) @ weight.T
             if h[k].shape[-1]:
-                i, f, o, new = made.chunk(4, -1)
+                i, f, new, o = made.chunk(4, -1)
                 c[k] = f.sigmoid() * c[k] + i.sigmoid() * new.tanh()
                 below = h[k] = o.sigmoid() * c[k].tanh()
             else:
