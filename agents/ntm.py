@@ -50,6 +50,9 @@ class NTMConfig:
     """Places in the memory."""
     columns: int = 20
     """Numbers in a row."""
+    memory: Literal["constant", "learned"] = "constant"
+    """What every sequence begins with: the same small number everywhere, or numbers that are learned and tell the rows apart, so that a head
+    can go to a place by what is there before anything was written."""
     shifts: int = 1
     """A head moves by so many rows at most, up or down."""
     access: Literal["soft", "sampled", "straight-through"] = "soft"
@@ -107,6 +110,7 @@ class NTM(nn.Module):
         self.first_h = nn.Parameter(torch.zeros(config.layers, d)) if config.controller == "lstm" else None
         self.first_c = nn.Parameter(torch.zeros(config.layers, d)) if config.controller == "lstm" else None
         self.first_reads = nn.Parameter(torch.randn(h * m) * 0.1)
+        self.first_memory = nn.Parameter(torch.randn(m, n) * 0.5) if config.memory == "learned" else None
         # Half of every weighting is on row 0. All rows of the memory are alike at first: from equal weights a head could not tell them apart, and
         # from one row it can count.
         self.first_weights = nn.Parameter(torch.randn(2 * h, n) * 0.1)
@@ -193,8 +197,9 @@ class NTM(nn.Module):
         config = self.config
         nothing = self.first_reads.new_zeros(config.layers, 0)
         h, c = (x.tanh() if x is not None else nothing for x in (self.first_h, self.first_c))
+        constant = self.first_reads.new_full((count, config.columns, config.rows), START)
         return State(
-            self.first_reads.new_full((count, config.columns, config.rows), START),
+            constant if self.first_memory is None else self.first_memory.tanh().expand(count, -1, -1),
             self.first_weights.softmax(-1)[:, None].expand(-1, count, -1),
             self.first_reads.tanh().expand(count, -1),
             h[:, None].expand(-1, count, -1),

@@ -474,11 +474,13 @@ class RAM(nn.Module):
         weighed = self.moves * self.config.grid**2 if self.locator is not None and self.config.policy == "grid" else 0
         output = belief[-1].mean(0)
         spent: float | Tensor = float(self.spec.glimpses * rollouts)
+        glimpses = None
         if self.stopper is not None and self.moves:
             drawn = how in ("sampled", "averaged")
             noise = self._chances(fork(question.key, f"answer {seed} stop"), rollouts) if drawn else None
             stopped = self._stop(rollout, noise)
             output, spent = stopped.at_the_end(belief)[-1].mean(0), stopped.glimpses.sum(0)
+            glimpses = stopped.glimpses.to(belief).mean(0)
         sensed = spent * self.spec.glimpse_size + self.spec.channels * self.config.context**2
         sensed = sensed * rollout.gaze.new_ones(len(question.gaze))
         trace = Trace(
@@ -486,6 +488,7 @@ class RAM(nn.Module):
             belief=belief[:, 0].transpose(0, 1),
             log_prob=log_prob,
             entropy=entropy,
+            glimpses=glimpses,
             sensed=sensed,
             scores=rollout.gaze.new_full(question.gaze.shape[:1], weighed * rollouts) if weighed else None,
             reads=sensed,

@@ -53,6 +53,8 @@ class Trace(NamedTuple):
     """[b, t, a]: what was done in a game, as the agent's policy has it."""
     rewards: Tensor | None = None
     """[b, t]: of every move."""
+    glimpses: Tensor | None = None
+    """[b]: how many were taken, of an agent that may stop early."""
     sensed: Tensor | None = None
     """[b]: how many values the sensor delivered."""
     scores: Tensor | None = None

@@ -65,7 +65,7 @@ class Answered(NamedTuple):
     """What an agent did with a whole split, in the task's order."""
 
     scores: dict[str, np.ndarray]
-    """One value per example under each metric's name; "values-sensed" counts what the sensor delivered."""
+    """One value per example under each metric's name; "values-sensed" counts what the sensor delivered, "glimpses" those of an agent that may stop."""
     target: np.ndarray | None
     """None where it is a sequence; those of different batches may differ in length."""
     trace: Trace
@@ -79,7 +79,7 @@ def metric_of(task: Any) -> str:
 
 def unit_of(metric: str) -> str:
     """What to write behind a number."""
-    return {"bits": " bits", "optimal-bits": " bits", "return": "", "values-sensed": ""}.get(metric, " %")
+    return {"bits": " bits", "optimal-bits": " bits", "return": "", "values-sensed": "", "glimpses": ""}.get(metric, " %")
 
 
 def label_of(metric: str) -> str:
@@ -98,6 +98,8 @@ def answer_all(agent: Agent, task: Task, split: str, how: str, *, seed: int = 0,
         found = dict(task.score(answer, batch))
         if answer.trace.sensed is not None:
             found["values-sensed"] = answer.trace.sensed
+        if answer.trace.glimpses is not None:
+            found["glimpses"] = answer.trace.glimpses
         for metric, values in found.items():
             scores.setdefault(metric, []).append(values.double().cpu().numpy())
         if batch.target.ndim == 1:

@@ -39,7 +39,7 @@ def all_steps(
 
     Args:
         given: the input, projected for the lowest layer, whose bias is in it.
-        start: the state before the first step. The memory gets no gradient.
+        start: the state before the first step.
         said: weight and bias of what the controller says to its heads (see `hardattn.heads`).
         core: weight and bias of every layer. A layer is given what comes from below (the lowest: the reads of the step before) and, of an LSTM,
             its own last output after that. Of an LSTM it makes the gates: input, forget, new cell, output.
@@ -138,8 +138,8 @@ class _Heads:
     def turn_round(self, d_reads: Tensor) -> None:
         """Before the way back; `d_reads` may be added to as long as its step has not been walked."""
         self.d_said, self.d_reads = torch.zeros_like(self.said), d_reads
-        d_memory, self.d_weights = torch.zeros_like(self.memory[:2]), torch.zeros_like(self.weights[:2])
-        self.grads = tuple(arrays(self.d_said, d_memory, self.d_weights, d_reads))
+        self.d_memory, self.d_weights = torch.zeros_like(self.memory[:2]), torch.zeros_like(self.weights[:2])
+        self.grads = tuple(arrays(self.d_said, self.d_memory, self.d_weights, d_reads))
 
     def step_back(self, t: int) -> None:
         compiled.step_back(t, *self.kept, *self.grads)
@@ -179,7 +179,7 @@ class _AllSteps(torch.autograd.Function):
             d_core += [flat.t() @ x[:-1].flatten(0, 1), flat.sum(0) if k else None]
         width, r = layers[0].d_cell.shape[-1], d_reads.shape[-1]
         return (
-            *(None, d_made[0], None, heads.d_weights[1], d_inputs[0][:, :r]),
+            *(None, d_made[0], heads.d_memory[1], heads.d_weights[1], d_inputs[0][:, :r]),
             torch.stack([x[:, x.shape[-1] - width :] for x in d_inputs]),
             torch.stack([layer.d_cell for layer in layers]),
             *(heads.d_said.flatten(0, 1).t() @ hidden.flatten(0, 1), heads.d_said.sum((0, 1))),

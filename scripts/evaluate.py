@@ -79,8 +79,9 @@ def _summary(table: list[Scores], trained: Trained, split: str) -> Table:
     usual = next(iter(by))
     image_size = getattr(trained.task.spec, "image_size", None)
     seen = ("sensed", "of the image") if image_size and "values-sensed" in by[usual] else ()
+    stops = ("glimpses",) if "glimpses" in by[usual] else ()
     shown = Table(
-        *("how", metric, "95 % interval", f"p ({usual})", *seen),
+        *("how", metric, "95 % interval", f"p ({usual})", *stops, *seen),
         title=f"{trained.name}: {split} set",
         caption=f"p: of a permutation test against {usual}{'. sensed: values, per question' if seen else ''}",
     )
@@ -89,6 +90,8 @@ def _summary(table: list[Scores], trained: Trained, split: str) -> Table:
         estimate = interval(scores.values, group=scores.group)
         p = "" if how == usual else f"{paired_p(by[usual][metric].values, scores.values, group=scores.group):.4f}"
         cells = [f"{estimate.value:.2f}{unit_of(metric)}", f"{estimate.low:.2f} to {estimate.high:.2f}", p]
+        if stops:
+            cells.append(f"{metrics['glimpses'].values.mean():.2f}")
         if seen:
             sensed = metrics["values-sensed"].values.mean()
             cells += [f"{sensed:,.0f}", f"{100 * sensed / image_size:.0f} %"]

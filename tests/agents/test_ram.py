@@ -571,6 +571,32 @@ def test_with_stopping_the_mean_gradient_is_the_enumerated_one(cost):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("settings", [{}, {"core": "lstm"}, {"policy": "grid", "grid": 3}, {"stop": True}], ids=str)
+@pytest.mark.parametrize("how", ["mean", "sampled"])
+def test_a_gaze_depends_on_what_was_seen_before_it_alone(how, settings):
+    """Every pixel is changed by itself: the path may change after the first glimpse in which it is seen, and not with it."""
+    agent, pixels = agent_of(double=False, **settings), SPEC.height * SPEC.width
+    image, key = (
+        4 * torch.randn(1, SPEC.channels, SPEC.height, SPEC.width),
+        keys(0, "test", torch.zeros(1 + pixels, dtype=torch.long)),
+    )
+    changed = 9 * torch.eye(pixels).view(pixels, 1, SPEC.height, SPEC.width)
+    question = ask(torch.cat([image, image + changed]), torch.zeros(1 + pixels, 2), key, EYE)
+    answer = agent.answer(question, how)
+    path, answers = answer.trace.gaze, answer.output
+    seen = torch.stack([question.look(path[:1, t].expand(1 + pixels, -1)).flatten(1) for t in range(GLIMPSES)], 1)
+    differs = ((seen[1:] - seen[:1]).abs() > 1e-3).any(-1)
+    first = torch.where(differs.any(1), differs.float().argmax(1), GLIMPSES)
+    assert {0, GLIMPSES} < set(first.tolist())  # some are seen at once, some never, and some in between
+    for pixel, glimpse in enumerate(first.tolist(), 1):
+        torch.testing.assert_close(path[pixel, : glimpse + 1], path[0, : glimpse + 1], rtol=1e-4, atol=1e-4)
+        if glimpse == GLIMPSES:
+            torch.testing.assert_close(answers[pixel], answers[0], rtol=1e-3, atol=1e-3)
+    assert any(
+        (path[p, f + 1 :] - path[0, f + 1 :]).abs().max() > 1e-2 for p, f in enumerate(first.tolist(), 1) if f < GLIMPSES - 1
+    )
+
+
 def test_an_early_answer_is_that_of_its_glimpse_and_costs_no_more():
     agent, batch = agent_of(stop=True, double=False), batch_of(double=False)
     with torch.no_grad():
@@ -578,6 +604,7 @@ def test_an_early_answer_is_that_of_its_glimpse_and_costs_no_more():
         for bias, glimpses in ((9.0, 1), (-9.0, GLIMPSES)):
             agent.stopper.bias.fill_(bias)
             answer = agent.answer(batch.question)
+            assert (answer.trace.glimpses == glimpses).all()
             assert (answer.trace.sensed == glimpses * SPEC.glimpse_size).all()
             torch.testing.assert_close(answer.output.exp(), answer.trace.belief[:, glimpses - 1])
 

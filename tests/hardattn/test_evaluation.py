@@ -26,7 +26,9 @@ class Echo:
 
     def answer(self, question, how="right", seed=0):
         said = question if how == "right" else (question + 1) % 3
-        return Answer(torch.nn.functional.one_hot(said, 3).float(), Trace(sensed=torch.full((len(question),), 7.0)))
+        return Answer(
+            torch.nn.functional.one_hot(said, 3).float(), Trace(sensed=torch.full((len(question),), 7.0), glimpses=question % 2)
+        )
 
 
 class Counting:
@@ -50,6 +52,7 @@ def test_every_example_gets_one_number_in_the_tasks_order():
     assert answered.target.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert answered.scores["error"].tolist() == [0.0] * 10
     assert answered.scores["values-sensed"].tolist() == [7.0] * 10
+    assert answered.scores["glimpses"].shape == (10,)
 
 
 def test_an_empty_split_is_an_error():

@@ -116,6 +116,18 @@ def test_boxes_read_what_the_retina_does(case):
         torch.testing.assert_close(soft, hard, rtol=1e-5, atol=3e-6)
 
 
+@given(st.integers(0, 99), st.integers(1, 4), st.tuples(st.integers(0, 5), st.integers(0, 5)))
+def test_narrow_gaussians_a_pixel_apart_read_what_the_retina_does(seed, side, corner):
+    """Each filter stands on the middle of a pixel and sees hardly anything of the next: five sigmas away."""
+    image = torch.randn(1, 2, 9, 10, generator=torch.Generator().manual_seed(seed))
+    centre = torch.tensor(corner) + side / 2
+    gaze = (centre - torch.tensor([10, 9]) / 2) / 64
+    hard = retina(summed_area_table(image, block=1), gaze[None, None], side=side, scales=1, zoom=2, reach=(64.0, 64.0))
+    x, y = (value.view(1, 1) for value in centre)
+    soft = look("gaussian", image, x, y, torch.ones(1, 1), torch.full((1, 1), 0.2), side)
+    torch.testing.assert_close(soft, hard, rtol=1e-4, atol=1e-4)
+
+
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(2, 9), st.integers(2, 9), st.floats(0.1, 1.0))
 def test_boxes_of_a_pixel_or_less_are_bilinear_sampling(seed, side, h, w, stride):
     """`grid_sample` with zeros outside is the spatial transformer's sampler, for windows of any place and zoom."""

@@ -17,6 +17,7 @@ def parameters(batch, steps, heads, layers, d, lstm, dtype=D):
     back = d if lstm else 0
     shapes = {"given": (steps, batch, gates * d), "reads": (batch, r), "said": (said, d), "said bias": (said,)}
     shapes |= {"weights": (2 * heads, batch, ROWS), "h": (layers, batch, back), "c": (layers, batch, back)}
+    shapes["memory"] = (batch, WIDTH, ROWS)
     for layer in range(layers):
         shapes[f"core {layer}"] = (gates * d, (d if layer else r) + back)
         shapes |= {f"bias {layer}": (gates * d,)} if layer else {}
@@ -26,8 +27,7 @@ def parameters(batch, steps, heads, layers, d, lstm, dtype=D):
 def unpacked(p):
     """The arguments of `all_steps`."""
     layers = [(p[f"core {i}"], p.get(f"bias {i}")) for i in range(len(p["h"]))]
-    memory = torch.linspace(-1, 1, WIDTH * ROWS, dtype=p["given"].dtype).view(1, WIDTH, ROWS).repeat(len(p["reads"]), 1, 1)
-    start = State(memory, p["weights"].softmax(-1), p["reads"], p["h"], p["c"])
+    start = State(p["memory"], p["weights"].softmax(-1), p["reads"], p["h"], p["c"])
     return p["given"], start, (p["said"], p["said bias"]), layers
 
 
