@@ -57,11 +57,16 @@ ESTIMATORS: dict[str, RAMConfig | DrawConfig] = {
     "window, pathwise": _PATHWISE,
 }
 PPO = "PPO-clip, M = 4, 4 epochs"
-"""Learns four times from the same glimpses; at one point its gradient is that of leave-one-out."""
+"""Learns four times from the same glimpses; at one point it is measured in its first epoch, in which its gradient is that of leave-one-out."""
 ESTIMATORS[PPO] = _LEAVE_ONE_OUT
 """By name. Those from "M = 4, reward ..." on follow another reward, so another gradient; those on a grid have another policy, and those of a window
 (bilinear, that zooms) another sensor, the same for both."""
-_REWARDS: tuple[Literal["correct"], Literal["log-likelihood"]] = ("correct", "log-likelihood")
+_REWARDS: dict[str, dict[str, Any]] = {
+    "correct": {"reward": "correct"},
+    "log-likelihood": {"reward": "log-likelihood"},
+    "every": {"reward": "correct", "reward_at": "every"},
+}
+"""What `follows` says, and how the reference is told."""
 _USUAL: dict[str, RAMConfig | DrawConfig] = {"gaussian": RAMConfig(), "grid": _GRID, "window": _WINDOW}
 """Who is trained up to the point at which all of a family are measured."""
 ERROR = "validation error (%)"
@@ -185,16 +190,16 @@ def noise_of(estimates: np.ndarray, reference: np.ndarray, milliseconds: float) 
 
 
 def at_one_point(options: Options) -> dict[str, Noise]:
-    """Bias and variance of those estimators that follow the same gradient as others do."""
+    """Bias and variance of every estimator, against the gradient of its own reward, policy and sensor."""
     found = {}
     for policy, usual in _USUAL.items():
         agent, _ = trained(usual, options.warm, seed=0)
-        for reward in _REWARDS:
-            group = {n: c for n, c in ESTIMATORS.items() if n != PPO and (family(c), follows(c)) == (policy, reward)}
+        for reward, told in _REWARDS.items():
+            group = {n: c for n, c in ESTIMATORS.items() if (family(c), follows(c)) == (policy, reward)}
             if group:
                 best: RAMConfig | DrawConfig = _PATHWISE  # hardly scatters; that it is unbiased, too, is for a test to prove
                 if isinstance(usual, RAMConfig):
-                    best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, reward=reward)
+                    best = RAMConfig(baseline="leave-one-out", rollouts=8, policy=usual.policy, **told)
                 reference, _ = gradients(agent, best, 4 * options.draws, "reference")
                 for name, config in group.items():
                     estimates, milliseconds = gradients(agent, config, options.draws, "draw")
@@ -259,16 +264,12 @@ def run_command() -> int:
     )
     rows, dots = [], []
     for name, result in learned.items():
-        error, noise = estimate_of(result.errors), point.get(name)
-        at = (
-            ("", "", "")
-            if noise is None
-            else (f"{noise.bias:.2f}", f"{noise.variance:,.0f}", f"{noise.variance * noise.milliseconds:,.0f}")
-        )
+        error, noise = estimate_of(result.errors), point[name]
+        at = f"{noise.bias:.2f}", f"{noise.variance:,.0f}", f"{noise.variance * noise.milliseconds:,.0f}"
         interval = f"{error.low:.2f} to {error.high:.2f}"
         shown.add_row(name, *at, f"{result.steps:,}", f"{error.value:.2f}", interval, f"{result.seconds:.0f}")
         dots.append(figures.Dot(name, result.seconds, *error))
-        numbers = {"steps": result.steps, "seconds": result.seconds, **({} if noise is None else noise._asdict())}
+        numbers = {"steps": result.steps, "seconds": result.seconds, **noise._asdict()}
         rows.append({"name": name, "metric": "error", **error._asdict()})
         finite = {metric: v for metric, v in numbers.items() if math.isfinite(v)}
         rows += [{"name": name, "metric": metric, "value": v, "low": v, "high": v} for metric, v in finite.items()]
