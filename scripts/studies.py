@@ -187,6 +187,10 @@ CONTENDERS: dict[str, tuple[AgentConfig, str]] = {
     "fc-64": (FullyConnectedConfig(hidden=64), "two layers of 64 units on the whole image: a control of Mnih et al. 2014"),
     "fc-256": (FullyConnectedConfig(), "two layers of 256 units on the whole image: a control of Mnih et al. 2014"),
     "conv": (ConvNetConfig(), "8 filters of 10 x 10 and 256 units on the whole image: a control of Mnih et al. 2014"),
+    "matched-conv": (
+        ConvNetConfig(hidden=537),
+        "the same with 537 units, as many parameters as RAM has on the digits: a control",
+    ),
     "deep-conv": (
         ConvNetConfig(channels=(16, 32, 64), kernel=3, stride=2),
         "three convolutions of 3 x 3 on the whole image: a control",

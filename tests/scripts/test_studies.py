@@ -20,7 +20,7 @@ PRESETS = [*ON_IMAGES, "ram-catch"]
 PLACES = ["digits", "translated-60", "cluttered-60", "cluttered-100"]
 WHO = [
     *("grid-gaze", "random-gaze", "centre-gaze", "raster-gaze", "draw", "bilinear"),
-    *("soft", "fc-64", "fc-256", "conv", "deep-conv"),
+    *("soft", "fc-64", "fc-256", "conv", "matched-conv", "deep-conv"),
 ]
 CONTENDERS = [f"{who}-{where}" for where in PLACES for who in WHO]
 ON_MNIST = [name for name in (*ON_IMAGES, *CONTENDERS) if not name.endswith("-digits")]

@@ -39,6 +39,7 @@ def test_ram_on_the_embedded_digits(how, published):
         ("fc-64", 6.44),
         ("fc-256", 3.06),
         ("conv", 2.56),
+        ("matched-conv", 1.61),
         ("deep-conv", 1.33),
     ],
 )
