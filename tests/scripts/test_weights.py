@@ -80,6 +80,14 @@ def test_a_machine_copies_six_times_as_much_as_it_was_trained_on(part, bits):
     assert scores["bits"].mean() == pytest.approx(bits, abs=0.01) and not scores["wrong-bits"].any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("part", "bits"), [("length-10", 0.11), ("length-15", 0.79)])
+def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
+    trained = load_trained(WEIGHTS / "ntm-repeat-copy.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, part, "soft").scores
+    assert scores["bits"].mean() == pytest.approx(bits, rel=0.1) and scores["wrong-bits"].mean() < 0.05
+
+
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
 @pytest.mark.parametrize(("part", "published"), [("task-1", 0.0), ("task-16", 1.5), ("mean", 12.14)])
 def test_a_reader_of_all_babi_tasks(part, published):
