@@ -139,7 +139,7 @@ def train_all(names: Sequence[str], options: Options) -> list[Path]:
             raise ValueError(f"{folder} exists: choose another --runs-dir for a training from nothing")
     spawn = multiprocessing.get_context("spawn")
     waiting, since = list(names), time.monotonic()
-    running: dict[int, multiprocessing.context.SpawnProcess] = {}
+    running: dict[Any, multiprocessing.context.SpawnProcess] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (os.cpu_count() or 1):
@@ -148,10 +148,8 @@ def train_all(names: Sequence[str], options: Options) -> list[Path]:
                 process = spawn.Process(target=_train_alone, args=(name, asked))
                 process.start()
                 running[process.sentinel] = process
-            multiprocessing.connection.wait(list(running))
-            for sentinel, process in list(running.items()):
-                if process.exitcode is not None:
-                    del running[sentinel]
+            for ended in multiprocessing.connection.wait(list(running)):
+                (process := running.pop(ended)).join()
                 if process.exitcode:
                     raise SystemExit(process.exitcode)
             done, took = len(names) - len(waiting) - len(running), timedelta(seconds=round(time.monotonic() - since))

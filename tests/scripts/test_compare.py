@@ -248,7 +248,7 @@ def test_train_begins_from_nothing(command, home, tmp_path, monkeypatch, capsys)
     found = json.loads((folder / "test.json").read_text())[0]["value"]
     row = next(csv.DictReader(io.StringIO((tmp_path / "out" / "comparison.csv").read_text())))
     assert row["name"] == "fc-64-digits" and float(row["error"]) == pytest.approx(found)
-    assert "1 of 1 studies trained" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("1 of 1 studies trained") == 1
     assert command(*arguments) == 2
     assert "fc-64-digits-0 exists: choose another --runs-dir" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fc-64-digits-0"]
