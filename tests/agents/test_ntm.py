@@ -22,6 +22,7 @@ KINDS = [
     {"controller": "feed-forward"},
     {"heads": 2, "layers": 2, "shifts": 2},
     {"controller": "feed-forward", "heads": 3, "layers": 2, "shifts": 0},
+    {"memory": "learned"},
     {"access": "straight-through"},
     {"access": "sampled"},
     {"access": "sampled", "baseline": "learned", "heads": 2},
