@@ -39,6 +39,8 @@ class MemoryNetworkConfig:
     tying: Literal["adjacent", "layer-wise"] = "adjacent"
     """Which tables are one. adjacent: the values of a hop are the keys of the next, the question is embedded as the first keys are, and answers
     as the last values. layer-wise: all hops have the same keys and the same values, and a matrix H between them (Section 2.2)."""
+    rectified: bool = False
+    """Whether the state is rectified after every hop (the appendix, for 10,000 questions, together with width 100)."""
     position: Literal["code", "paper", "none"] = "code"
     """How the order of words counts: weights as in the authors' program, as in Section 4.1, or not at all (a bag of words)."""
     random_noise: float = 0.1
@@ -224,6 +226,7 @@ class MemoryNetwork(nn.Module):
             weights.append(weight)
             log_probs.append(log_prob)
             u = (u if self.between is None else u @ self.between.T) + weight.to(c) @ c
+            u = u.relu() if config.rectified else u
         answers = self.tables[-1, : len(self.spec.vocabulary) - 1] if self.output is None else self.output
         logits = F.pad(u @ answers.T, (1, 0))  # the empty word's embedding is zero
         return Hops(logits, *(torch.stack(x) for x in (states, scores, weights, log_probs)))

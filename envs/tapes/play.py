@@ -40,6 +40,8 @@ class TapeEpisodes(NamedTuple):
     skew: float = 1.0
     """1: all levels are equally likely. More: short ones are."""
     last: bool = True
+    exploring_starts: float = 0.0
+    """The share of episodes whose head begins anywhere on the tape, or on the first blank behind it. (The output begins where it always does.)"""
 
     @property
     def limit(self) -> int:
@@ -56,7 +58,13 @@ class TapeEpisodes(NamedTuple):
         return self.low + (drawn * (more + 1)).long().minimum(more)
 
     def reset(self) -> State:
-        return self.tape.reset(self.key, self.level)
+        state = self.tape.reset(self.key, self.level)
+        if not self.exploring_starts:
+            return state
+        key = fork(self.key, "start")
+        place = (uniform(key, 1)[:, 0] * (state.columns + 1)).long().minimum(state.columns)
+        place = place * (uniform(fork(key, "exploring"), 1)[:, 0] < self.exploring_starts)
+        return state._replace(head=torch.stack([place, torch.zeros_like(place)], 1))
 
     def observe(self, state: State) -> Float[Tensor, "b o"]:
         c = self.tape.config
@@ -92,6 +100,8 @@ class PlayTapeConfig:
     """Training episodes in which the greatest level rises from the first to the top."""
     last: bool = True
     """Whether the last move is seen, too. Gym's players saw the symbol only."""
+    exploring_starts: float = 0.0
+    """The share of training episodes whose head begins anywhere on the tape, so that what is good at its end is known before the way there is."""
     levels: Sequence[int] = (2, 5, 10, 20, 30)
     """Of the parts of the test set. The split "test" has the level that the threshold is about."""
     frozen: int = 500
@@ -102,6 +112,8 @@ class PlayTapeConfig:
             raise ValueError(f"exercise must be one of {', '.join(EXERCISES)}, found {self.exercise!r}")
         at_least_one(self, "top", "frozen", "ramp")
         above_zero(self, "skew")
+        if not 0 <= self.exploring_starts <= 1:
+            raise ValueError(f"exploring_starts is a share and must be from 0 to 1, found {self.exploring_starts}")
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON gives lists back
         first = EXERCISES[self.exercise].config.min_length
         for name, least, found in (("top", first, (self.top,)), ("levels", 1, self.levels)):
@@ -159,7 +171,8 @@ class PlayTape:
         if split == "train":
             high = (low + index * (top - low + 1) // self.config.ramp).clamp(max=top)
         key = keys(seed if split == "train" else 0, f"tape {self.config.exercise} {split}", index)
-        return Batch(TapeEpisodes(self.tape, key, low, high, skew, self.config.last), torch.zeros_like(index))
+        starts = self.config.exploring_starts if split == "train" else 0.0
+        return Batch(TapeEpisodes(self.tape, key, low, high, skew, self.config.last, starts), torch.zeros_like(index))
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `envs.numbered.in_order`."""

@@ -79,6 +79,7 @@ def plain_reads(agent, sentences, query, softmax=True):
         weights = scores.exp() / scores.exp().sum() if softmax else scores
         o = sum(weight * slot for weight, slot in zip(weights, c))
         u = (u if adjacent else agent.between @ u) + o
+        u = u.clamp(min=0) if agent.config.rectified else u
         all_weights.append(weights)
     words = tables[-1][: len(SPEC.vocabulary) - 1] if adjacent else agent.output
     return torch.cat([torch.zeros(1, dtype=D), words @ u]), torch.stack(all_weights)
@@ -87,8 +88,9 @@ def plain_reads(agent, sentences, query, softmax=True):
 @pytest.mark.parametrize("position", ["code", "paper", "none"])
 @pytest.mark.parametrize("tying", ["adjacent", "layer-wise"])
 @pytest.mark.parametrize("how", ["soft", "linear"])
-def test_it_is_the_model_of_the_paper(tying, position, how):
-    agent, batch = agent_of(tying=tying, position=position, scale=2.0), batch_of()
+@pytest.mark.parametrize("rectified", [False, True])
+def test_it_is_the_model_of_the_paper(tying, position, how, rectified):
+    agent, batch = agent_of(tying=tying, position=position, scale=2.0, rectified=rectified), batch_of()
     hops = agent.read(batch.question, how, key=batch.question.key)
     for i, (sentences, query) in enumerate(zip(*batch.question[:2])):
         expected = plain_reads(agent, sentences, query, softmax=how == "soft")

@@ -87,6 +87,21 @@ def test_levels_rise_with_the_number_of_the_episode():
     assert torch.equal(task.scenes("train", torch.arange(700, 800)).question.level, level[700:800])
 
 
+def test_exploring_starts_are_anywhere_on_the_tape_and_in_training_only():
+    task = PlayTapeConfig("Reverse", top=3, exploring_starts=0.5).build()
+    state = task.scenes("train", torch.arange(20000)).question.reset()
+    column, row = state.head.unbind(1)
+    assert (row == 0).all() and (column >= 0).all() and (column <= state.columns).all()
+    for columns in range(1, 6):
+        found = torch.bincount(column[state.columns == columns], minlength=columns + 1).float()
+        expected = torch.full((columns + 1,), 0.5 / (columns + 1))
+        expected[0] += 0.5
+        torch.testing.assert_close(found / found.sum(), expected, atol=0.03, rtol=0)
+    assert (task.scenes("validation", torch.arange(100)).question.reset().head == 0).all()
+    usual = PlayTapeConfig("Reverse", top=3).build().scenes("train", torch.arange(100)).question.reset()
+    assert (usual.head == 0).all() and torch.equal(usual.tape, state.tape[:100])
+
+
 def test_what_is_seen_is_the_symbol_and_the_last_move():
     task = PlayTapeConfig("Copy").build()
     question = task.scenes("train", torch.arange(4)).question
@@ -125,6 +140,7 @@ def test_an_episode_is_a_function_of_its_number():
         ({"skew": 0.0}, "skew must be above 0"),
         ({"frozen": 0}, "frozen must be at least 1"),
         ({"ramp": 0}, "ramp must be at least 1"),
+        ({"exploring_starts": 1.5}, "exploring_starts is a share"),
     ],
     ids=str,
 )
