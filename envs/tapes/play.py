@@ -41,7 +41,8 @@ class TapeEpisodes(NamedTuple):
     """1: all levels are equally likely. More: short ones are."""
     last: bool = True
     exploring_starts: float = 0.0
-    """The share of episodes whose head begins anywhere on the tape, or on the first blank behind it. (The output begins where it always does.)"""
+    """The share of episodes that begin elsewhere: half of these with the head anywhere on the tape, half on the first blank behind it; of repeat-copy, with
+    any of the three copies, those before it being written and the head on the blank to which they lead."""
 
     @property
     def limit(self) -> int:
@@ -61,10 +62,18 @@ class TapeEpisodes(NamedTuple):
         state = self.tape.reset(self.key, self.level)
         if not self.exploring_starts:
             return state
-        key = fork(self.key, "start")
-        place = (uniform(key, 1)[:, 0] * (state.columns + 1)).long().minimum(state.columns)
-        place = place * (uniform(fork(key, "exploring"), 1)[:, 0] < self.exploring_starts)
-        return state._replace(head=torch.stack([place, torch.zeros_like(place)], 1))
+        n, key = state.columns, fork(self.key, "start")
+        where, elsewhere = uniform(key, 1)[:, 0], uniform(fork(key, "exploring"), 1)[:, 0] < self.exploring_starts
+        if self.tape.config.task == "repeat-copy" and not self.tape.config.fixed:
+            which = (3 * where).long().clamp(max=2)
+            place, written = (
+                torch.stack([torch.zeros_like(n), n, torch.full_like(n, -1)])[which, torch.arange(len(n))],
+                which * n,
+            )
+        else:
+            place, written = (2 * where * (n + 1)).long().minimum(n), torch.zeros_like(n)
+        head = torch.stack([place, torch.zeros_like(place)], 1)
+        return state._replace(head=head * elsewhere[:, None], written=written * elsewhere)
 
     def observe(self, state: State) -> Float[Tensor, "b o"]:
         c = self.tape.config
@@ -101,7 +110,8 @@ class PlayTapeConfig:
     last: bool = True
     """Whether the last move is seen, too. Gym's players saw the symbol only."""
     exploring_starts: float = 0.0
-    """The share of training episodes whose head begins anywhere on the tape, so that what is good at its end is known before the way there is."""
+    """The share of training episodes that begin elsewhere, so that what is good at the end of the tape is known before the way there is (see
+    `TapeEpisodes`). Validation and tests begin where they always do."""
     levels: Sequence[int] = (2, 5, 10, 20, 30)
     """Of the parts of the test set. The split "test" has the level that the threshold is about."""
     frozen: int = 500

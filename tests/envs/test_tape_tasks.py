@@ -94,12 +94,33 @@ def test_exploring_starts_are_anywhere_on_the_tape_and_in_training_only():
     assert (row == 0).all() and (column >= 0).all() and (column <= state.columns).all()
     for columns in range(1, 6):
         found = torch.bincount(column[state.columns == columns], minlength=columns + 1).float()
-        expected = torch.full((columns + 1,), 0.5 / (columns + 1))
+        expected = torch.full((columns + 1,), 0.25 / (columns + 1))
         expected[0] += 0.5
+        expected[-1] += 0.25
         torch.testing.assert_close(found / found.sum(), expected, atol=0.03, rtol=0)
     assert (task.scenes("validation", torch.arange(100)).question.reset().head == 0).all()
     usual = PlayTapeConfig("Reverse", top=3).build().scenes("train", torch.arange(100)).question.reset()
     assert (usual.head == 0).all() and torch.equal(usual.tape, state.tape[:100])
+
+
+def test_exploring_starts_of_repeat_copy_begin_any_copy_where_it_begins():
+    task = PlayTapeConfig("RepeatCopy", top=4, exploring_starts=0.6).build()
+    question = task.scenes("train", torch.arange(3000)).question
+    state = question.reset()
+    n, copy = state.columns, state.written // state.columns
+    assert torch.equal(state.written, copy * n)
+    assert torch.equal(state.head[:, 0], torch.stack([torch.zeros_like(n), n, -torch.ones_like(n)])[copy, torch.arange(3000)])
+    torch.testing.assert_close(torch.bincount(copy) / 3000, torch.tensor([0.6, 0.2, 0.2]), atol=0.03, rtol=0)
+    way = torch.tensor([1, -1, 1])[copy]
+    for step in range(int(n.max())):  # who walks on and writes what is seen makes no mistake until the copy is complete
+        there = step < n
+        place = (
+            state.head + torch.stack([way * (copy > 0), torch.zeros_like(way)], 1)
+            if step == 0
+            else place + torch.stack([way, torch.zeros_like(way)], 1)
+        )
+        wanted = state.target.gather(1, (copy * n + step).clamp(max=state.target.shape[1] - 1)[:, None])[:, 0]
+        assert (task.tape.cell(state, place) == wanted)[there].all()
 
 
 def test_what_is_seen_is_the_symbol_and_the_last_move():
