@@ -65,15 +65,19 @@ class TapeEpisodes(NamedTuple):
         n, key = state.columns, fork(self.key, "start")
         where, elsewhere = uniform(key, 1)[:, 0], uniform(fork(key, "exploring"), 1)[:, 0] < self.exploring_starts
         if self.tape.config.task == "repeat-copy" and not self.tape.config.fixed:
-            which = (3 * where).long().clamp(max=2)
-            place, written = (
-                torch.stack([torch.zeros_like(n), n, torch.full_like(n, -1)])[which, torch.arange(len(n))],
-                which * n,
-            )
+            copy = (3 * where).long().clamp(max=2)
+            place, written = torch.stack([torch.zeros_like(n), n, -torch.ones_like(n)])[copy, torch.arange(len(n))], copy * n
         else:
             place, written = (2 * where * (n + 1)).long().minimum(n), torch.zeros_like(n)
-        head = torch.stack([place, torch.zeros_like(place)], 1)
-        return state._replace(head=head * elsewhere[:, None], written=written * elsewhere)
+        # The last move is the one that leads there: what is seen must be what who comes there sees.
+        wrote = state.target.gather(1, (written - 1).clamp(min=0)[:, None])[:, 0] * (written > 0)
+        came = torch.stack([(place > 0).long(), (written > 0).long(), wrote], 1)
+        elsewhere = elsewhere & (place != 0)
+        return state._replace(
+            head=torch.stack([place, torch.zeros_like(place)], 1) * elsewhere[:, None],
+            written=written * elsewhere,
+            action=torch.where(elsewhere[:, None], came, state.action),
+        )
 
     def observe(self, state: State) -> Float[Tensor, "b o"]:
         c = self.tape.config

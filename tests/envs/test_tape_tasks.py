@@ -98,6 +98,8 @@ def test_exploring_starts_are_anywhere_on_the_tape_and_in_training_only():
         expected[0] += 0.5
         expected[-1] += 0.25
         torch.testing.assert_close(found / found.sum(), expected, atol=0.03, rtol=0)
+    assert (state.written == 0).all() and (state.action[column == 0] == -1).all()
+    assert (state.action[column > 0] == torch.tensor([1, 0, 0])).all()  # it came from the left and wrote nothing
     assert (task.scenes("validation", torch.arange(100)).question.reset().head == 0).all()
     usual = PlayTapeConfig("Reverse", top=3).build().scenes("train", torch.arange(100)).question.reset()
     assert (usual.head == 0).all() and torch.equal(usual.tape, state.tape[:100])
@@ -111,6 +113,8 @@ def test_exploring_starts_of_repeat_copy_begin_any_copy_where_it_begins():
     assert torch.equal(state.written, copy * n)
     assert torch.equal(state.head[:, 0], torch.stack([torch.zeros_like(n), n, -torch.ones_like(n)])[copy, torch.arange(3000)])
     torch.testing.assert_close(torch.bincount(copy) / 3000, torch.tensor([0.6, 0.2, 0.2]), atol=0.03, rtol=0)
+    before = torch.where(copy > 0, state.target.gather(1, (copy * n - 1).clamp(min=0)[:, None])[:, 0], -1)
+    assert torch.equal(state.action, torch.stack([torch.tensor([-1, 1, 0])[copy], torch.tensor([-1, 1, 1])[copy], before], 1))
     way = torch.tensor([1, -1, 1])[copy]
     for step in range(int(n.max())):  # who walks on and writes what is seen makes no mistake until the copy is complete
         there = step < n
