@@ -41,8 +41,9 @@ class TapeEpisodes(NamedTuple):
     """1: all levels are equally likely. More: short ones are."""
     last: bool = True
     exploring_starts: float = 0.0
-    """The share of episodes that begin elsewhere: half of these with the head anywhere on the tape, half on the first blank behind it; of repeat-copy, with
-    any of the three copies, those before it being written and the head on the blank to which they lead."""
+    """The share of episodes that begin elsewhere: half of these on the first blank behind the tape, and a half, a quarter, an eighth, ... of the others 2, 3,
+    4, ... cells before it (not on the last symbol, which is right to write for who does not know that it is the last, too); of repeat-copy,
+    with any of the three copies, those before it being written and the head on the blank to which they lead."""
 
     @property
     def limit(self) -> int:
@@ -68,7 +69,8 @@ class TapeEpisodes(NamedTuple):
             copy = (3 * where).long().clamp(max=2)
             place, written = torch.stack([torch.zeros_like(n), n, -torch.ones_like(n)])[copy, torch.arange(len(n))], copy * n
         else:
-            place, written = (2 * where * (n + 1)).long().minimum(n), torch.zeros_like(n)
+            back = torch.where(where < 0.5, 0.0, 1 + (-(2 * where - 1).log2()).ceil()).clamp(max=self.limit).long()
+            place, written = (n - back).clamp(min=0), torch.zeros_like(n)
         # The last move is the one that leads there: what is seen must be what who comes there sees.
         wrote = state.target.gather(1, (written - 1).clamp(min=0)[:, None])[:, 0] * (written > 0)
         came = torch.stack([(place > 0).long(), (written > 0).long(), wrote], 1)

@@ -87,16 +87,16 @@ def test_levels_rise_with_the_number_of_the_episode():
     assert torch.equal(task.scenes("train", torch.arange(700, 800)).question.level, level[700:800])
 
 
-def test_exploring_starts_are_anywhere_on_the_tape_and_in_training_only():
+def test_exploring_starts_are_near_the_end_of_the_tape_and_in_training_only():
     task = PlayTapeConfig("Reverse", top=3, exploring_starts=0.5).build()
     state = task.scenes("train", torch.arange(20000)).question.reset()
     column, row = state.head.unbind(1)
     assert (row == 0).all() and (column >= 0).all() and (column <= state.columns).all()
-    for columns in range(1, 6):
+    for columns in (4, 5):  # half at the beginning, a quarter on the blank, an eighth two cells before it, and so on
         found = torch.bincount(column[state.columns == columns], minlength=columns + 1).float()
-        expected = torch.full((columns + 1,), 0.25 / (columns + 1))
-        expected[0] += 0.5
-        expected[-1] += 0.25
+        near = torch.tensor([0.25, 0, 0.125, 0.0625, 0.03125])[:columns]
+        expected = torch.cat([torch.zeros(columns + 1 - len(near)), near.flip(0)])
+        expected[0] += 1 - expected.sum()
         torch.testing.assert_close(found / found.sum(), expected, atol=0.03, rtol=0)
     assert (state.written == 0).all() and (state.action[column == 0] == -1).all()
     assert (state.action[column > 0] == torch.tensor([1, 0, 0])).all()  # it came from the left and wrote nothing
