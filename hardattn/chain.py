@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hardattn.lstm_chain import LSTMBack
+
 
 class Steps(NamedTuple):
     """What was seen and computed, time first; leading axes of rollouts and examples are flattened into s.
@@ -60,23 +62,12 @@ def _through_rectified(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
 
 def _through_lstm(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
     """The same through the gates of an LSTM."""
-    delta, squashed = torch.empty_like(steps.gates), steps.cell.tanh()
-    last = len(grad) - 1
-    d_cell = torch.zeros_like(grad[0])
+    cells = torch.cat([torch.zeros_like(steps.cell[:1]), steps.cell])
+    back = LSTMBack(steps.gates, cells, steps.cell.tanh())
+    each, last = back.d_sums.unbind(), len(grad) - 1
     for t in range(last, -1, -1):
-        d_hidden = grad[t] if t == last else torch.addmm(grad[t], delta[t + 1], recurrent)
-        i, f, new, o = steps.gates[t].chunk(4, -1)
-        d_i, d_f, d_new, d_o = delta[t].chunk(4, -1)
-        d_cell = d_cell + torch.ops.aten.tanh_backward(d_hidden * o, squashed[t])
-        d_i.copy_(torch.ops.aten.sigmoid_backward(d_cell * new, i))
-        d_new.copy_(torch.ops.aten.tanh_backward(d_cell * i, new))
-        d_o.copy_(torch.ops.aten.sigmoid_backward(d_hidden * squashed[t], o))
-        if t == 0:  # the cell before the first step is zero
-            d_f.zero_()
-        else:
-            d_f.copy_(torch.ops.aten.sigmoid_backward(d_cell * steps.cell[t - 1], f))
-            d_cell = d_cell * f
-    return delta
+        back.step(t, grad[t] if t == last else torch.addmm(grad[t], each[t + 1], recurrent))
+    return back.d_sums
 
 
 class _Chain(torch.autograd.Function):

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from hardattn import compiled_heads as compiled
 from hardattn.arrays import arrays
+from hardattn.lstm_chain import LSTMBack
 
 
 class State(NamedTuple):
@@ -81,23 +82,9 @@ class _LSTM:
 
     def turn_round(self) -> Tensor:
         """Before the way back: where the gradient in what was added up will be, [t, b, 4 d]."""
-        gates, cells, squashed = self.all
-        i, f, new, o = gates.chunk(4, -1)
-        sigmoid, tanh = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-        # What the gates make of the gradient in the cell (the output gate: of that in the output), and the cell of that in the output.
-        slopes = torch.stack([sigmoid(new, i), sigmoid(cells[:-1], f), tanh(i, new), sigmoid(squashed, o)], 2)
-        self.slopes, self.slopes_o, self.through = slopes.unbind(), slopes[:, :, 3].unbind(), tanh(o, squashed).unbind()
-        self.d_cell = torch.zeros_like(cells[0])
-        d_gates = torch.empty_like(slopes)
-        self.d_gates, self.d_o = d_gates.unbind(), d_gates[:, :, 3].unbind()
-        return d_gates.flatten(2)
-
-    def step_back(self, t: int, d_output: Tensor) -> None:
-        """From the gradient in the output to that in what was added up. `d_cell` is then that in the cell before the step."""
-        self.d_cell.addcmul_(d_output, self.through[t])
-        torch.mul(self.slopes[t], self.d_cell[:, None], out=self.d_gates[t])
-        torch.mul(self.slopes_o[t], d_output, out=self.d_o[t])
-        self.d_cell.mul_(self.f[t])
+        self.back = LSTMBack(*self.all)
+        self.step_back, self.d_cell = self.back.step, self.back.d_cell
+        return self.back.d_sums
 
 
 class _Squashed:
