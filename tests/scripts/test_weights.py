@@ -88,6 +88,13 @@ def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
     assert scores["bits"].mean() == pytest.approx(bits, rel=0.1) and scores["wrong-bits"].mean() < 0.05
 
 
+@pytest.mark.slow
+def test_a_machine_predicts_the_next_bit_nearly_as_well_as_can_be():
+    trained = load_trained(WEIGHTS / "ntm-ngrams.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, "length-100", "soft").scores
+    assert scores["bits"].mean() == pytest.approx(74.68, abs=0.1) and scores["optimal-bits"].mean() == pytest.approx(74.49, abs=0.01)
+
+
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
 @pytest.mark.parametrize(("part", "published"), [("task-1", 0.0), ("task-16", 1.5), ("mean", 12.14)])
 def test_a_reader_of_all_babi_tasks(part, published):
