@@ -133,7 +133,7 @@ def test_a_player_catches_the_ball_because_of_where_it_looks(how, published):
     assert error("ram-catch", how, Path("nowhere")) == pytest.approx(published, abs=0.5)
 
 
-@pytest.mark.parametrize(("name", "threshold"), [("player-Copy", 25.0), ("player-DuplicatedInput", 9.0)])
+@pytest.mark.parametrize(("name", "threshold"), [("player-Copy", 25.0), ("player-DuplicatedInput", 9.0), ("player-Reverse", 25.0), ("player-RepeatCopy", 75.0)])
 def test_players_solve_tapes(name, threshold):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "level-30", "mean").scores
