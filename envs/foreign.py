@@ -103,9 +103,16 @@ class ForeignEpisodes(NamedTuple):
         return self.game.limit
 
     def reset(self) -> Stage:
+        """Begin the episodes.
+
+        Raises:
+            ValueError: if an episode is to be played several times and the environment takes one seed for all.
+        """
         seat = self.game.seat(len(self.key))
         seed: Any = integers(fork(self.key, "seed"), 1, 2**31)[:, 0].tolist()
         if self.game.seeds == "batch":
+            if len(self.key.unique()) < len(self.key):
+                raise ValueError("repeated keys are no repeated episodes where one seed is for all: expected rollouts 1")
             seed = int(integers(fork(self.key, "seed").sum()[None], 1, 2**31))
         observation, _ = seat.env.reset(seed=seed)
         seat.turn += 1
@@ -196,9 +203,9 @@ def flat(space: gym.Space, observation: Any) -> Float[np.ndarray, "b o"]:
         pairs = space.items() if isinstance(space, gym.spaces.Dict) else enumerate(space)
         return np.concatenate([flat(part, observation[name]) for name, part in pairs], 1)
     if isinstance(space, gym.spaces.Discrete):
-        return np.eye(int(space.n), dtype=np.float32)[observation - space.start]
+        return np.eye(int(space.n), dtype=np.float32)[np.asarray(observation) - space.start]
     if isinstance(space, gym.spaces.MultiDiscrete):
-        digits = (observation - space.start).reshape(len(observation), -1)
+        digits = (np.asarray(observation) - space.start).reshape(len(observation), -1)
         return np.concatenate([np.eye(n, dtype=np.float32)[x] for n, x in zip(space.nvec.flat, digits.T)], 1)
     return np.array(observation, np.float32).reshape(len(observation), -1)
 

@@ -88,5 +88,5 @@ class PlayCatch:
         return in_order(self, split, batch_size=batch_size, seed=seed, start=start)
 
     def score(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """`error`: balls missed, in percent."""
-        return {"error": 100 * (1 - answer.output)}
+        """In percent: `error`, balls missed, and `caught`, the others."""
+        return {"error": 100 * (1 - answer.output), "caught": 100 * answer.output}

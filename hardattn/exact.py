@@ -132,6 +132,17 @@ def flat_gradient(value: Float[Tensor, ""], parameters: Sequence[Tensor], *, ret
     return torch.cat([g.flatten() for g in found])
 
 
+def relative_difference(found: Float[Tensor, "*n"], wanted: Float[Tensor, "*n"]) -> float:
+    """The largest difference between two gradients, as a part of the largest number of `wanted`.
+
+    Raises:
+        ValueError: if `wanted` is zero throughout: everything would be infinitely far from it.
+    """
+    if not wanted.any():
+        raise ValueError("expected a gradient that is not zero throughout: there is nothing to compare with")
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
 @torch.no_grad()
 def numerical_gradient(
     function: Callable[[], Float[Tensor, ""]],

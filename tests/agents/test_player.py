@@ -49,6 +49,26 @@ def player(seed=0, **options):
     return PlayerConfig(hidden=8, features=6, **options).build(SPEC).double()
 
 
+class CutOff(Lock):
+    """Every episode is cut off after its second move, and would have gone on."""
+
+    def step(self, state, action):
+        state, reward, _, nobody = Lock.step(self, state, action)
+        return state, reward, nobody, torch.full_like(nobody, bool((state[1] >= 2).all()))
+
+
+def test_who_was_cut_off_is_worth_what_the_baseline_expects_and_who_has_ended_is_not():
+    agent = player(discount=0.5, shared=True)
+    key = keys(0, "lock", torch.arange(64))
+    cut = agent.act(Batch(CutOff(key), torch.zeros(64))).question
+    assert len(cut.episodes.reward) == 2 and not cut.episodes.terminated.any() and cut.episodes.over[-1].all()
+    last = agent.baseline(agent._read(cut.shown)).squeeze(-1)[-1]
+    torch.testing.assert_close(cut.returns[1], cut.episodes.reward[1] + 0.5 * last.detach())
+    ended = agent.act(Batch(Lock(key), torch.zeros(64))).question
+    at_the_end = ended.episodes.terminated.nonzero().unbind(1)
+    torch.testing.assert_close(ended.returns[at_the_end], ended.episodes.reward[at_the_end].to(ended.returns))
+
+
 class DoubleLock(Lock):
     def observe(self, state):
         return Lock.observe(self, state).double()

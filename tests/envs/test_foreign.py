@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from agents.player import PlayerConfig
 from envs.catch import CatchConfig, CatchVectorEnv
 from envs.digits import DigitsConfig
 from envs.foreign import (
@@ -25,8 +26,10 @@ from envs.foreign import (
     for_ap_gym,
     play_spec,
 )
+from envs.tapes.environments import TapeVectorEnv
 from envs.vector import GlimpseVectorEnv
-from hardattn.contract import Answer, Played, PlaySpec, Trace
+from hardattn.contract import Answer, Batch, Played, PlaySpec, Trace
+from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import keys
 from hardattn.rollout import play
 
@@ -124,6 +127,35 @@ def test_a_foreign_environment_does_not_go_back():
     question.step(state, player(0, state.seen))
     with pytest.raises(ValueError, match="does not go back"):
         question.step(state, player(0, state.seen))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("baseline", ["learned", "constant", "batch-mean", "leave-one-out", "self-critical", "none"])
+def test_a_player_learns_from_a_foreign_vector_with_every_baseline(mode, baseline):
+    """REINFORCE and two epochs of PPO over the same rollout, of environments that are numpy's."""
+    torch.manual_seed(0)
+    rollouts = 2 if baseline == "leave-one-out" else 1
+    theirs = game(mode)
+    agent = PlayerConfig(hidden=8, features=8, baseline=baseline, rollouts=rollouts).build(theirs.spec)
+    before = [p.clone() for p in agent.parameters()]
+    learner = Replaying(Learner(agent, LearnerConfig(learning_rate=1e-2), 4), 2)
+    for step in range(2):
+        batch = Batch(ForeignEpisodes(theirs, keys(step, "foreign", torch.arange(4))), torch.zeros(4))
+        terms = learner.update(batch, step)
+    assert all(math.isfinite(float(value)) for value in terms.values())
+    assert any(not torch.equal(p, q) for p, q in zip(agent.parameters(), before))
+
+
+def test_one_environment_that_gives_tensors_is_seen_as_many_are():
+    theirs = ForeignGame(lambda n: TapeVectorEnv(n, "Copy", return_torch=True), limit=8)
+    episodes = play(ForeignEpisodes(theirs, KEY[:1]), lambda i, seen: torch.zeros(len(seen), 3))
+    assert episodes.seen.shape[1:] == (1, 6) and (episodes.seen.sum(-1) == 1).all()
+
+
+def test_one_seed_for_all_repeats_no_episode():
+    theirs = ForeignGame(lambda n: SyncVectorEnv([Count] * n), limit=4, seeds="batch")
+    with pytest.raises(ValueError, match="expected rollouts 1"):
+        ForeignEpisodes(theirs, KEY[:2].repeat(2)).reset()
 
 
 def test_our_own_environments_can_be_played_through_gymnasium():

@@ -92,7 +92,9 @@ def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
 def test_a_machine_predicts_the_next_bit_nearly_as_well_as_can_be():
     trained = load_trained(WEIGHTS / "ntm-ngrams.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "length-100", "soft").scores
-    assert scores["bits"].mean() == pytest.approx(74.68, abs=0.1) and scores["optimal-bits"].mean() == pytest.approx(74.49, abs=0.01)
+    assert scores["bits"].mean() == pytest.approx(74.68, abs=0.1) and scores["optimal-bits"].mean() == pytest.approx(
+        74.49, abs=0.01
+    )
 
 
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
@@ -133,7 +135,10 @@ def test_a_player_catches_the_ball_because_of_where_it_looks(how, published):
     assert error("ram-catch", how, Path("nowhere")) == pytest.approx(published, abs=0.5)
 
 
-@pytest.mark.parametrize(("name", "threshold"), [("player-Copy", 25.0), ("player-DuplicatedInput", 9.0), ("player-Reverse", 25.0), ("player-RepeatCopy", 75.0)])
+@pytest.mark.parametrize(
+    ("name", "threshold"),
+    [("player-Copy", 25.0), ("player-DuplicatedInput", 9.0), ("player-Reverse", 25.0), ("player-RepeatCopy", 75.0)],
+)
 def test_players_solve_tapes(name, threshold):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "level-30", "mean").scores
