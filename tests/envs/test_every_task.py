@@ -17,6 +17,9 @@ from envs.cue import Cue, CueConfig
 from envs.digits import Digits, DigitsConfig
 from envs.foreign import CircleSquare
 from envs.play import PlayCatch, PlayCatchConfig
+from envs.tapes.exercises import Exercises
+from envs.tapes.play import PlayTape, PlayTapeConfig
+from envs.tapes.sequences import TapeSequences
 from hardattn.contract import Answer, Batch, GlimpseSpec, StorySpec, Trace
 
 SMALL = {
@@ -26,18 +29,22 @@ SMALL = {
     ],
     Cue: [CueConfig(frozen=50)],
     Babi: [BabiConfig(source="generated", tasks=(1, 2, 6), generated=300)],
+    PlayTape: [PlayTapeConfig("RepeatCopy", top=4, exploring_starts=0.5, levels=(2, 3), frozen=40)],
     PlayCatch: [PlayCatchConfig(CatchConfig(height=6, width=9, side=3, scales=2), frozen=40)],
 }
 """Every task, with settings that are quick to draw."""
-ELSEWHERE = {Copy, RepeatCopy, Recall, Ngrams, Sort, CircleSquare}
-"""A training batch of the first has one length, so a sequence is not a function of its own number alone: tests/envs/test_algorithms.py. The last
-needs another project: tests/envs/test_foreign.py."""
+ELSEWHERE = {Copy, RepeatCopy, Recall, Ngrams, Sort, CircleSquare, Exercises, TapeSequences}
+"""A training batch of the first has one length, so a sequence is not a function of its own number alone: tests/envs/test_algorithms.py. CircleSquare
+needs another project: tests/envs/test_foreign.py. Exercises leave their complexity to the player: tests/envs/test_exercises.py, where their
+sequences are, too."""
 SPLITS = ("train", "validation", "test")
 
 
 def tasks_of_the_folder():
-    for path in sorted(Path(envs.__file__).parent.glob("*.py")):
-        module = importlib.import_module(f"envs.{path.stem}") if path.stem != "__init__" else envs
+    folder = Path(envs.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        parts = ("envs", *path.relative_to(folder).with_suffix("").parts)
+        module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
         for _, found in inspect.getmembers(module, inspect.isclass):
             if found.__module__ == module.__name__ and hasattr(found, "batches") and not inspect.isabstract(found):
                 yield found
@@ -151,7 +158,7 @@ def test_the_spec_describes_the_questions(task):
 def test_the_score_is_one_number_per_example_and_best_for_the_truth(task):
     batch = next(task.batches("test", batch_size=20))
     if hasattr(batch.question, "limit"):  # a game: what is best is the greatest return
-        right, wrong = (task.score(Answer(torch.full((20,), value), Trace()), batch) for value in (1.0, 0.0))
+        right, wrong = (task.score(Answer(torch.full((20,), value), Trace()), batch) for value in (100.0, 0.0))
     else:
         classes = task.spec.classes if isinstance(task.spec, GlimpseSpec) else len(task.spec.vocabulary)
         truth = torch.nn.functional.one_hot(batch.target, classes).float()
