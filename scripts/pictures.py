@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from envs.stories import spoken
-from envs.tapes.pictures import letter
+from envs.tapes.pictures import letter, three_tapes
 from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
@@ -66,7 +66,7 @@ def pictures(
     if isinstance(task.spec, PlaySpec):
         return _episodes(agent, task, split, how, title, moving)
     if isinstance(task.spec, TapeSpec):
-        return Drawn(_heads(agent, task, split, how, title), {})
+        return _heads(agent, task, split, how, title, moving)
     many = first_scenes(task, split, HEAT_SCENES)
     few = Batch(*(_first(part, _spread(many, task)) for part in many))
     answer = agent.answer(few.question, how)
@@ -170,19 +170,19 @@ def _episodes(agent: Any, task: Any, split: str, how: str | None, title: str, mo
     return Drawn(still, {"animation": figures.film(frames)})
 
 
-def _heads(agent: Any, task: Any, split: str, how: str | None, title: str) -> dict[str, Any]:
+def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, moving: bool) -> Drawn:
     """Where the heads of a machine with three tapes were, and what it wrote."""
     batch = first_scenes(task, split, GAMES)
     game, n = batch.question, len(batch.target)
     trace = agent.answer(game, how).trace
     state, size = game.reset(game.complexity), game.core.config.size
     nothing = torch.zeros(n, size)
-    heads, fingers, targets = [], [], []
+    states, targets = [state], []
     for action in trace.moves.long().unbind(1):
-        heads.append(state.head)
-        fingers.append(state.finger)
         targets.append(state.target.gather(1, state.emitted.clamp(max=state.target.shape[1] - 1)[:, None])[:, 0])
         state, *_ = game.core.step(state, Moves(*action.unbind(-1)), nothing)
+        states.append(state)
+    heads, fingers = ([getattr(s, name) for s in states[:-1]] for name in ("head", "finger"))
     said = trace.belief.argmax(-1)
     told: dict[str, Any] = {
         "right": (said == torch.stack(targets, 1))[:STRIPS],
@@ -200,7 +200,19 @@ def _heads(agent: Any, task: Any, split: str, how: str | None, title: str) -> di
             title=f"{title}: head on the {name}",
             **told,
         )
-    return still
+    if not moving:
+        return Drawn(still, {})
+    written, good = trace.moves[..., 2] == 1, said == torch.stack(targets, 1)
+    frames = []
+    for row in range(n):
+        so_far = [written[row, :t] for t in range(len(states))]
+        frames.append(
+            [
+                three_tapes(game.core.config, s, row, said[row, : len(w)][w].tolist(), good[row, : len(w)][w].tolist())
+                for s, w in zip(states, so_far)
+            ]
+        )
+    return Drawn(still, {"animation": figures.film(frames)})
 
 
 def _spread(batch: Batch, task: Any) -> torch.Tensor:
@@ -284,8 +296,13 @@ def learning(trained: Trained) -> dict[str, Any]:
     if isinstance(trained.task.spec, SequenceSpec):
         bits = curves({"training": "bits"}, trained.study.fit.batch_size)
         drawn["bits"] = figures.learning_curves(bits, title=trained.name, ylabel="bits per sequence", xlabel="sequences seen")
-    for name, curve in curves({"return": "return", "level": "level"}).items():  # of a player; of a curriculum
-        drawn[name] = figures.learning_curves({name: curve}, title=trained.name, ylabel=name)
+    # Of a player; of a curriculum.
+    for name, of in {
+        "return": {"training": "return", "validation": f"validation return/{agent.hows[0]}"},
+        "level": {"level": "level"},
+    }.items():
+        if found := curves(of):
+            drawn[name] = figures.learning_curves(found, title=trained.name, ylabel=name)
     return drawn
 
 

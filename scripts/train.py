@@ -209,19 +209,25 @@ def train(name: str, options: Options) -> int:
             agent.cpu()  # where the task's batches and the figures are
             control = control_of(agent.hows)
             group = getattr(task, "views", 1)
-            found = {
-                how: interval(answer_all(agent, task, "validation", how).scores[metric], group=group)
+            scored = {
+                how: answer_all(agent, task, "validation", how).scores
                 for how in (agent.hows[0], *([control] if control else []))
             }
+            found = {how: interval(scores[metric], group=group) for how, scores in scored.items()}
+            returns = {how: interval(scores["return"]) for how, scores in scored.items() if "return" in scores}
             usual = found[agent.hows[0]].value
             better = usual <= best  # of equals the one that was trained longer
             news = ", the best so far" if better else ""
             if better:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
-            means = {f"validation/{how}": estimate.value for how, estimate in found.items()}
+            named = {"": found, " return": returns}
+            means = {f"validation{of}/{how}": e.value for of, each in named.items() for how, e in each.items()}
             ends = {
-                f"interval/{how}/{end}": getattr(estimate, end) for how, estimate in found.items() for end in ("low", "high")
+                f"interval{of}/{how}/{end}": getattr(e, end)
+                for of, each in named.items()
+                for how, e in each.items()
+                for end in ("low", "high")
             }
             run.log(step, means | ends | variance)
             if study.fit.pictures:
@@ -327,7 +333,7 @@ def _unusual(options: Options, name: str) -> tuple[str, ...]:
 
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
-    from hardattn.contract import SequenceSpec
+    from hardattn.contract import PlaySpec, SequenceSpec
     from hardattn.evaluation import evaluate, metric_of, rows, unit_of
     from hardattn.figures import add_figure
     from scripts.pictures import by_size, learning, pictures
@@ -339,6 +345,8 @@ def _conclude(run: Any, options: Options) -> None:
     drawn = by_size(table, trained.name)
     if isinstance(trained.task.spec, SequenceSpec) and options.study.fit.pictures:  # also of lengths that were never trained on
         drawn |= {"bits": learning(trained)["bits"], **pictures(trained.agent, trained.task, split="test").still}
+    elif hasattr(trained.task.spec, "pace") or isinstance(trained.task.spec, PlaySpec):  # of a curriculum; of a player
+        drawn |= {name: picture for name, picture in learning(trained).items() if name in ("return", "level")}
     for name, picture in drawn.items():
         add_figure(run.board, name, picture, options.study.fit.steps)
     run.close()

@@ -8,7 +8,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from envs.render import BACKGROUND, FAINT, GAP, OUTSIDE, PATH, RIGHT, SCALES, SMOOTH, TEXT, WRONG, Pen
+from envs.tapes import three_tapes as three
 from envs.tapes.algorithmic import MOVES, State, TapeConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
 
 CELL = 26
 """Pixels a side of a cell."""
@@ -93,6 +95,40 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
     pen.text(GAP, top, "target", colour=FAINT)
     shown = range(first, first + SHOWN)
     _strip(pen, top + 22, [(letter(config, target[i]) if 0 <= i < letters else "", 0 <= i < letters, FAINT) for i in shown])
+    return np.asarray(image.reduce(SMOOTH)).copy()
+
+
+def three_tapes(
+    config: ThreeTapesConfig, state: three.State, row: int, said: Sequence[int], right: Sequence[bool]
+) -> UInt8[np.ndarray, "y x 3"]:
+    """One episode of a machine with three tapes: input and memory around their heads (framed), and what was said so far (green and red).
+
+    Args:
+        config: of the tapes.
+        state: of a batch.
+        row: the episode.
+        said: symbols of the output so far.
+        right: which of them are.
+    """
+    width, height = 2 * GAP + SHOWN * CELL, 2 * GAP + 3 * (CELL + 30)
+    image = Image.new("RGB", ((width + width % 2) * SMOOTH, (height + height % 2) * SMOOTH), BACKGROUND)
+    pen = Pen(image)
+    names = [*(chr(ord("A") + i) for i in range(config.symbols)), "."]
+    columns, head, finger = int(state.columns[row]), int(state.head[row]), int(state.finger[row])
+    tape = [(names[int(symbol)], TEXT) for symbol in state.tape[row, :columns]]
+    output = [(names[symbol], RIGHT if good else WRONG) for symbol, good in zip(said, right)]
+    step = f"input, step {int(state.time[row])} of {config.steps}"
+    strips = (
+        (step, tape, head, SCALES[0]),
+        ("memory", [("", TEXT)] * config.cells, finger, SCALES[1]),
+        ("output", output, len(said), PATH),
+    )
+    for i, (title, cells, at, colour) in enumerate(strips):
+        top = GAP + i * (CELL + 30)
+        pen.text(GAP, top, title)
+        shown = range(at - SHOWN // 2, at - SHOWN // 2 + SHOWN)
+        _strip(pen, top + 22, [(cells[j][0], True, cells[j][1]) if 0 <= j < len(cells) else ("", False, TEXT) for j in shown])
+        pen.box(GAP + SHOWN // 2 * CELL, top + 22, CELL, CELL, line=colour, thick=2)
     return np.asarray(image.reduce(SMOOTH)).copy()
 
 

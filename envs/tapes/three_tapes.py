@@ -234,6 +234,10 @@ class ThreeTapes:
         if (state.time >= self.config.steps).any():
             raise ValueError(f"the episodes have ended after {self.config.steps} steps: reset them")
         for name, move, choices in zip(Moves._fields, moves, self.allowed(state)):
+            count, n = choices.shape
+            if move.dtype != torch.int64 or move.shape != (count,) or ((move < 0) | (move >= n)).any():
+                found = f"{move.dtype} of shape {tuple(move.shape)}, from {move.min()} to {move.max()}" if len(move) else "none"
+                raise ValueError(f"expected {count} whole numbers from 0 to {n - 1} for the {name} head, found {found}")
             if not choices.gather(1, move[:, None]).all():
                 row = int((~choices.gather(1, move[:, None])[:, 0]).nonzero()[0])
                 raise ValueError(f"episode {row} may not make move {int(move[row])} of the {name} head now (see `allowed`)")

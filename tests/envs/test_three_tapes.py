@@ -165,6 +165,9 @@ def test_forbidden_moves_are_refused():
     def moves(tape, output):
         return Moves(torch.tensor(tape), torch.ones(2, dtype=torch.int64), torch.tensor(output))
 
+    for tape, found in (([1.0, 1.0], "float32"), ([1], r"shape \(1,\)"), ([1, 3], "from 1 to 3"), ([-1, 1], "from -1 to 1")):
+        with pytest.raises(ValueError, match=f"expected 2 whole numbers from 0 to 2 for the tape head, found .*{found}"):
+            core.step(state, moves(tape, [1, 1]), prediction)
     with pytest.raises(ValueError, match="episode 1 may not make move 0 of the output head"):
         core.step(state, moves([1, 1], [0, 0]), prediction)
     with pytest.raises(ValueError, match="episode 0 may not make move 0 of the tape head"):
