@@ -329,7 +329,7 @@ _TAPES: dict[str, tuple[PlayTapeConfig, PlayerConfig, LearnerConfig, FitConfig]]
             LearnerConfig(learning_rate=5e-3, epochs=3),
             FitConfig(400, 256, 50, 50, save_every=50),
         )
-        for e, top in (("RepeatCopy", 10), ("Reverse", 30))
+        for e, top in (("RepeatCopy", 10), ("Reverse", 20))
     },
     # A guess pays nothing on average: only many episodes tell one from the right digit.
     "ReversedAddition": (
