@@ -271,7 +271,7 @@ for _what, (_task, _sentence) in _ALGORITHMS.items():
         _agent = dataclasses.replace(_agent, **_OTHER_SIZES.get(_name_of, {}))
         STUDIES[_name_of] = Study(_task, _agent, _MACHINE, _SEQUENCES, _told)
 # At a rate that does not fall a machine learns to copy as well, and carries it less far (LOG.md).
-for _name_of in ("ntm-copy", "ntm-ngrams"):
+for _name_of in ("ntm-copy", "ntm-ngrams", "ntm-ff-recall"):
     STUDIES[_name_of] = dataclasses.replace(STUDIES[_name_of], learner=dataclasses.replace(_MACHINE, schedule="linear"))
 STUDIES["ntm-copy"] = dataclasses.replace(
     STUDIES["ntm-copy"], fit=dataclasses.replace(_SEQUENCES, steps=20_000, batch_size=8, evaluate_every=4000)
