@@ -112,7 +112,9 @@ class ForeignEpisodes(NamedTuple):
         seed: Any = integers(fork(self.key, "seed"), 1, 2**31)[:, 0].tolist()
         if self.game.seeds == "batch":
             if len(self.key.unique()) < len(self.key):
-                raise ValueError("repeated keys are no repeated episodes where one seed is for all: expected rollouts 1")
+                raise ValueError(
+                    'repeated keys are no repeated episodes where one seed is for all: expected rollouts 1, or seeds="each"'
+                )
             seed = int(integers(fork(self.key, "seed").sum()[None], 1, 2**31))
         observation, _ = seat.env.reset(seed=seed)
         seat.turn += 1

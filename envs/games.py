@@ -125,11 +125,12 @@ class GameEnv(gym.Env[Any, Any]):
             ValueError: if the action does not lie in the action space, or if the episode has ended.
             gymnasium.error.ResetNeeded: before the first reset.
         """
-        state, given = _begun(self._state), shorten(repr(action), 200)
-        action = self.game.decode(action)
+        state = _begun(self._state)
+        decoded = self.game.decode(action)
         if self._ended:
-            raise ValueError(f"the episode has ended and takes no action in {self.action_space}, found {given}: reset it")
-        self._state, reward, terminated, truncated = self.game.step(state, action)
+            found = shorten(repr(action), 200)
+            raise ValueError(f"the episode has ended and takes no action in {self.action_space}, found {found}: reset it")
+        self._state, reward, terminated, truncated = self.game.step(state, decoded)
         self._ended = bool(terminated | truncated)
         observation, info = self._seen()
         return observation, float(reward), bool(terminated), bool(truncated), info

@@ -83,8 +83,12 @@ class _LSTM:
     def turn_round(self) -> Tensor:
         """Before the way back: where the gradient in what was added up will be, [t, b, 4 d]."""
         self.back = LSTMBack(*self.all)
-        self.step_back, self.d_cell = self.back.step, self.back.d_cell
+        self.d_cell = self.back.d_cell
         return self.back.d_sums
+
+    def step_back(self, t: int, d_output: Tensor) -> None:
+        """From the gradient in the output to that in what was added up. `d_cell` is then that in the cell before the step."""
+        self.back.step(t, d_output)
 
 
 class _Squashed:

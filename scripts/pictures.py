@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from envs.stories import spoken
-from envs.tapes.pictures import letter, three_tapes
+from envs.tapes.pictures import letter, machine_picture, names
 from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import Moves
 from hardattn import figures
@@ -183,11 +183,9 @@ def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, movin
         state, *_ = game.core.step(state, Moves(*action.unbind(-1)), nothing)
         states.append(state)
     heads, fingers = ([getattr(s, name) for s in states[:-1]] for name in ("head", "finger"))
-    said = trace.belief.argmax(-1)
-    told: dict[str, Any] = {
-        "right": (said == torch.stack(targets, 1))[:STRIPS],
-        "symbols": [*(chr(ord("A") + i) for i in range(size - 1)), ".", ""],
-    }
+    said, written = trace.belief.argmax(-1), trace.moves[..., 2] == 1
+    right = said == torch.stack(targets, 1)
+    told: dict[str, Any] = {"right": right[:STRIPS], "symbols": [*names(game.core.config), ""]}
     there = torch.arange(state.tape.shape[1]) < state.columns[:, None]
     cells = torch.full((n, game.core.config.cells), size)
     still = {}
@@ -196,22 +194,20 @@ def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, movin
         still[f"heads-{name}"] = figures.head_paths(
             tape[:STRIPS, :, None],
             torch.stack([head, torch.zeros_like(head)], -1)[:STRIPS],
-            said.where(trace.moves[..., 2] == 1, -1)[:STRIPS],
+            said.where(written, -1)[:STRIPS],
             title=f"{title}: head on the {name}",
             **told,
         )
     if not moving:
         return Drawn(still, {})
-    written, good = trace.moves[..., 2] == 1, said == torch.stack(targets, 1)
-    frames = []
-    for row in range(n):
-        so_far = [written[row, :t] for t in range(len(states))]
-        frames.append(
-            [
-                three_tapes(game.core.config, s, row, said[row, : len(w)][w].tolist(), good[row, : len(w)][w].tolist())
-                for s, w in zip(states, so_far)
-            ]
+
+    def frame(row: int, t: int) -> Any:
+        so_far = written[row, :t]
+        return machine_picture(
+            game.core.config, states[t], row, said[row, :t][so_far].tolist(), right[row, :t][so_far].tolist()
         )
+
+    frames = [[frame(row, t) for t in range(len(states))] for row in range(n)]
     return Drawn(still, {"animation": figures.film(frames)})
 
 

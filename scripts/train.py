@@ -213,19 +213,21 @@ def train(name: str, options: Options) -> int:
                 how: answer_all(agent, task, "validation", how).scores
                 for how in (agent.hows[0], *([control] if control else []))
             }
-            found = {how: interval(scores[metric], group=group) for how, scores in scored.items()}
-            returns = {how: interval(scores["return"]) for how, scores in scored.items() if "return" in scores}
+            estimates = {
+                of: {how: interval(scores[name], group=group) for how, scores in scored.items() if name in scores}
+                for of, name in (("", metric), (" return", "return"))
+            }
+            found = estimates[""]
             usual = found[agent.hows[0]].value
             better = usual <= best  # of equals the one that was trained longer
             news = ", the best so far" if better else ""
             if better:
                 best = usual
                 save_weights(run.folder / "best.safetensors", agent.state_dict(), config)
-            named = {"": found, " return": returns}
-            means = {f"validation{of}/{how}": e.value for of, each in named.items() for how, e in each.items()}
+            means = {f"validation{of}/{how}": e.value for of, each in estimates.items() for how, e in each.items()}
             ends = {
                 f"interval{of}/{how}/{end}": getattr(e, end)
-                for of, each in named.items()
+                for of, each in estimates.items()
                 for how, e in each.items()
                 for end in ("low", "high")
             }
@@ -333,7 +335,7 @@ def _unusual(options: Options, name: str) -> tuple[str, ...]:
 
 def _conclude(run: Any, options: Options) -> None:
     """The test set, once, with the weights that were best in validation."""
-    from hardattn.contract import PlaySpec, SequenceSpec
+    from hardattn.contract import PlaySpec, SequenceSpec, TapeSpec
     from hardattn.evaluation import evaluate, metric_of, rows, unit_of
     from hardattn.figures import add_figure
     from scripts.pictures import by_size, learning, pictures
@@ -343,10 +345,12 @@ def _conclude(run: Any, options: Options) -> None:
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
     drawn = by_size(table, trained.name)
-    if isinstance(trained.task.spec, SequenceSpec) and options.study.fit.pictures:  # also of lengths that were never trained on
-        drawn |= {"bits": learning(trained)["bits"], **pictures(trained.agent, trained.task, split="test").still}
-    elif hasattr(trained.task.spec, "pace") or isinstance(trained.task.spec, PlaySpec):  # of a curriculum; of a player
-        drawn |= {name: picture for name, picture in learning(trained).items() if name in ("return", "level")}
+    spec = trained.task.spec
+    if options.study.fit.pictures and isinstance(spec, (SequenceSpec, PlaySpec, TapeSpec)):
+        # Of the curve of its metric TensorBoard has the points.
+        drawn |= {name: picture for name, picture in learning(trained).items() if name != "learning"}
+    if options.study.fit.pictures and isinstance(spec, SequenceSpec):  # also of lengths that were never trained on
+        drawn |= pictures(trained.agent, trained.task, split="test").still
     for name, picture in drawn.items():
         add_figure(run.board, name, picture, options.study.fit.steps)
     run.close()

@@ -8,9 +8,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from envs.render import BACKGROUND, FAINT, GAP, OUTSIDE, PATH, RIGHT, SCALES, SMOOTH, TEXT, WRONG, Pen
-from envs.tapes import three_tapes as three
+from envs.tapes import three_tapes
 from envs.tapes.algorithmic import MOVES, State, TapeConfig
-from envs.tapes.three_tapes import ThreeTapesConfig
 
 CELL = 26
 """Pixels a side of a cell."""
@@ -66,9 +65,7 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
     letters, written = int(state.letters[row]), int(state.written[row])
     _, write, symbol = state.action[row].tolist()
     x, y = state.head[row].tolist()
-    width = 2 * GAP + SHOWN * CELL
-    height = 2 * GAP + (config.rows + 2 + 2) * CELL + 3 * 28  # two rows more: the head may leave the grid
-    image = Image.new("RGB", ((width + width % 2) * SMOOTH, (height + height % 2) * SMOOTH), BACKGROUND)
+    image = _canvas(2 * GAP + (config.rows + 2 + 2) * CELL + 3 * 28)  # two rows more: the head may leave the grid
     pen = Pen(image)
     first = x - SHOWN // 2
     pen.text(GAP, GAP, f"input, step {int(state.time[row])} of {int(state.limit[row])}")
@@ -98,8 +95,13 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
     return np.asarray(image.reduce(SMOOTH)).copy()
 
 
-def three_tapes(
-    config: ThreeTapesConfig, state: three.State, row: int, said: Sequence[int], right: Sequence[bool]
+def names(config: three_tapes.ThreeTapesConfig) -> list[str]:
+    """Of the symbols of three tapes: A, B, C..., and a full stop for the end."""
+    return [*(chr(ord("A") + i) for i in range(config.symbols)), "."]
+
+
+def machine_picture(
+    config: three_tapes.ThreeTapesConfig, state: three_tapes.State, row: int, said: Sequence[int], right: Sequence[bool]
 ) -> UInt8[np.ndarray, "y x 3"]:
     """One episode of a machine with three tapes: input and memory around their heads (framed), and what was said so far (green and red).
 
@@ -110,13 +112,11 @@ def three_tapes(
         said: symbols of the output so far.
         right: which of them are.
     """
-    width, height = 2 * GAP + SHOWN * CELL, 2 * GAP + 3 * (CELL + 30)
-    image = Image.new("RGB", ((width + width % 2) * SMOOTH, (height + height % 2) * SMOOTH), BACKGROUND)
+    image, called = _canvas(2 * GAP + 3 * (CELL + 30)), names(config)
     pen = Pen(image)
-    names = [*(chr(ord("A") + i) for i in range(config.symbols)), "."]
     columns, head, finger = int(state.columns[row]), int(state.head[row]), int(state.finger[row])
-    tape = [(names[int(symbol)], TEXT) for symbol in state.tape[row, :columns]]
-    output = [(names[symbol], RIGHT if good else WRONG) for symbol, good in zip(said, right)]
+    tape = [(called[int(symbol)], TEXT) for symbol in state.tape[row, :columns]]
+    output = [(called[symbol], RIGHT if good else WRONG) for symbol, good in zip(said, right)]
     step = f"input, step {int(state.time[row])} of {config.steps}"
     strips = (
         (step, tape, head, SCALES[0]),
@@ -130,6 +130,12 @@ def three_tapes(
         _strip(pen, top + 22, [(cells[j][0], True, cells[j][1]) if 0 <= j < len(cells) else ("", False, TEXT) for j in shown])
         pen.box(GAP + SHOWN // 2 * CELL, top + 22, CELL, CELL, line=colour, thick=2)
     return np.asarray(image.reduce(SMOOTH)).copy()
+
+
+def _canvas(height: int) -> Image.Image:
+    """As wide as the cells shown, with an even number of pixels a side, as films want it."""
+    width = 2 * GAP + SHOWN * CELL
+    return Image.new("RGB", ((width + width % 2) * SMOOTH, (height + height % 2) * SMOOTH), BACKGROUND)
 
 
 def _strip(pen: Pen, top: int, cells: Sequence[tuple[str, bool, tuple[int, int, int]]]) -> None:

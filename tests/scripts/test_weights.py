@@ -81,6 +81,12 @@ def test_a_machine_copies_four_times_as_much_as_it_was_trained_on(part, bits):
 
 
 @pytest.mark.slow
+def test_it_makes_few_mistakes_at_six_times_as_much():
+    trained = load_trained(WEIGHTS / "ntm-copy.safetensors", Path("nowhere"))
+    assert answer_all(trained.agent, trained.task, "length-120", "soft").scores["wrong-bits"].mean() < 0.1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "bits"), [("length-10", 0.11), ("length-15", 0.79)])
 def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
     trained = load_trained(WEIGHTS / "ntm-repeat-copy.safetensors", Path("nowhere"))
@@ -144,14 +150,19 @@ def test_a_player_catches_the_ball_because_of_where_it_looks(how, published):
 
 
 @pytest.mark.parametrize(
-    ("name", "threshold"),
-    [("player-Copy", 25.0), ("player-DuplicatedInput", 9.0), ("player-Reverse", 25.0), ("player-RepeatCopy", 75.0)],
+    ("name", "threshold", "faultless"),
+    [
+        ("player-Copy", 25.0, 30),
+        ("player-DuplicatedInput", 9.0, 30),
+        ("player-RepeatCopy", 75.0, 30),
+        ("player-Reverse", 25.0, 20),  # the highest of its training
+    ],
 )
-def test_players_solve_tapes(name, threshold):
+def test_players_solve_tapes(name, threshold, faultless):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "level-30", "mean").scores
     assert trained.task.solved_at == threshold <= scores["return"].mean()
-    assert not answer_all(trained.agent, trained.task, "level-20", "mean").scores["error"].any()
+    assert not answer_all(trained.agent, trained.task, f"level-{faultless}", "mean").scores["error"].any()
 
 
 @pytest.mark.parametrize("name", ["rlntm-copy", "rlntm-reverse"])
