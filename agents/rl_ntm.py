@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
 from hardattn.contract import Answer, Batch, Loss, TapeSpec, Trace
 from hardattn.estimators import baseline_loss, returns_to_go, score_function
+from hardattn.lstm_chain import outputs
 from hardattn.noise import fork, uniform
 from hardattn.parallel import global_sum
 from hardattn.policies import Choice, Joint
-from hardattn.recurrent import lstm
+from hardattn.tape_chain import Walk, Weights
 
 FORBIDDEN = -1e9
 """A logit whose probability is 0; finite, so that its product with 0 is."""
@@ -56,8 +57,16 @@ class Taped(Protocol):
         """Symbols around the input's head, and cells around the memory's."""
         ...
 
+    def place(self, state: Any) -> Int[Tensor, "b window"]:
+        """Which cells of the memory are around its head."""
+        ...
+
     def whole(self, state: Any) -> Int[Tensor, "b columns"]:
         """The input, for who helps in training. Not a player's to see."""
+        ...
+
+    def scored(self, state: Any, moves: Int[Tensor, "b heads"]) -> Int[Tensor, " b"]:
+        """The symbol whose log-probability is the reward of these moves; -1 where nothing is."""
         ...
 
     def allowed(self, state: Any) -> tuple[Bool[Tensor, "b n"], ...]:
@@ -72,7 +81,7 @@ class Taped(Protocol):
         keep: Float[Tensor, "b window depth"],
         add: Float[Tensor, "b window depth"],
     ) -> tuple[Any, Float[Tensor, " b"]]:
-        """The next state and the rewards, both with gradient. The memory's window becomes keep * old + add."""
+        """The next state and the rewards. The memory's window becomes keep * old + add."""
         ...
 
     def right(self, state: Any) -> Float[Tensor, " b"]:
@@ -107,11 +116,21 @@ class RLNTMConfig:
         return RLNTM(spec, self)
 
 
+class Seen(NamedTuple):
+    """What the controller was given, time first; without gradient."""
+
+    rows: Int[Tensor, "t b rows"]
+    """Numbers that name the symbols around the input's head, each at its place, and the last moves: of the rows of a table (see `_tabulated`)."""
+    memory: Float[Tensor, "t b window"]
+    """The cells around the memory's head, one after the other."""
+    vectors: Float[Tensor, "symbols depth"]
+    """Of the symbols."""
+
+
 class Episode(NamedTuple):
     """What happened, time first."""
 
-    given: Float[Tensor, "t b i"]
-    """To the controller; without gradient."""
+    seen: Seen
     moves: Int[Tensor, "t b heads"]
     log_prob: Float[Tensor, "t b"]
     """Of the moves."""
@@ -132,19 +151,41 @@ class Baseline(nn.Module):
 
     def __init__(self, symbols: int, inputs: int, hidden: int, offline: bool) -> None:
         super().__init__()
-        self.symbols = symbols
         self.core = nn.LSTM(inputs, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, 1)
         self.reader = nn.LSTM(symbols, hidden) if offline else None
         self.read = nn.Linear(hidden, hidden, bias=False) if offline else None
 
-    def forward(self, given: Float[Tensor, "t b i"], whole: Int[Tensor, "b columns"]) -> Float[Tensor, "t b"]:
-        mixed = self.mix(lstm(self.core, given)[0])
-        if self.reader is not None and self.read is not None:
-            backwards = nn.functional.one_hot(whole.t().flip(0), self.symbols).to(given)
-            mixed = mixed + self.read(lstm(self.reader, backwards)[0][-1])
-        return self.value(mixed.relu()).squeeze(-1)
+    def forward(self, seen: Seen, whole: Int[Tensor, "b columns"]) -> Float[Tensor, "t b"]:
+        with torch.autocast(seen.vectors.device.type, enabled=False):
+            given, recurrent, bias = _parameters(self.core)
+            table, from_memory = _tabulated(given, seen.vectors, seen.memory.shape[2])
+            sums = nn.functional.linear(seen.memory, from_memory, bias)
+            sums = sums + nn.functional.embedding_bag(seen.rows.flatten(0, 1), table, mode="sum").view_as(sums)
+            mixed = self.mix(outputs(sums, recurrent))
+            if self.reader is not None and self.read is not None:
+                given, recurrent, bias = _parameters(self.reader)
+                backwards = nn.functional.embedding(whole.t().flip(0), given.t()) + bias
+                mixed = mixed + self.read(outputs(backwards, recurrent)[-1])
+            return self.value(mixed.relu()).squeeze(-1)
+
+
+def _parameters(layer: nn.LSTM | nn.LSTMCell) -> tuple[Tensor, Tensor, Tensor]:
+    """An LSTM's weights for what it is given and for its own last output, and the sum of its biases."""
+    given, recurrent, *biases = layer.parameters()
+    return given, recurrent, biases[0] + biases[1]
+
+
+def _tabulated(
+    weight: Float[Tensor, "g i"], vectors: Float[Tensor, "symbols depth"], window: int
+) -> tuple[Float[Tensor, "rows g"], Float[Tensor, "g window"]]:
+    """An LSTM's weights for symbols' vectors, `window` numbers of memory and one-hot moves: what is named by a number as a table (see `Seen`), whose last
+    row is zeros, for no move; and the weights for the memory."""
+    symbols, memory, last = weight.split([window, window, weight.shape[1] - 2 * window], 1)
+    places = symbols.unflatten(1, (-1, vectors.shape[1])).permute(1, 2, 0)
+    rows = torch.cat([(vectors @ places).flatten(0, 1), last.t()])
+    return nn.functional.pad(rows, (0, 0, 0, 1)), memory
 
 
 class RLNTM(nn.Module):
@@ -206,7 +247,7 @@ class RLNTM(nn.Module):
         """The loss of episodes that were played. Its mean gradient, but for the baseline's, is that of minus the expected total reward."""
         reward, config = episode.reward, self.config
         returns = returns_to_go(reward.detach())
-        expected: Tensor | float = 0.0 if self.baseline is None else self.baseline(episode.given, episode.whole)
+        expected: Tensor | float = 0.0 if self.baseline is None else self.baseline(episode.seen, episode.whole)
         nll, entropy = -reward.sum(0).mean(), episode.entropy.mean()
         reinforce = score_function(episode.log_prob, returns, expected)
         terms = {
@@ -258,42 +299,49 @@ class RLNTM(nn.Module):
         return Answer(episode.right, trace)
 
     def unroll(self, question: Taped, complexity: Int[Tensor, " b"], choose: Choose) -> Episode:
-        """Play episodes to their ends, with gradient.
+        """Play episodes to their ends, with gradient, in the precision of the weights.
 
         Args:
             question: the exercise.
             complexity: of every episode.
             choose: makes the decisions.
         """
-        spec, direct = self.spec, self.config.controller == "direct"
-        weight, count, heads = self.says.weight, len(complexity), len(spec.choices)
-        state = question.reset(complexity)
-        whole = question.whole(state)
-        last, h = weight.new_zeros(count, self.policy.parameters), weight.new_zeros(count, self.config.hidden)
-        c, steps = h, []
-        for t in range(question.limit):
-            tape, memory = question.observe(state)
-            symbols, memory = self.vectors(tape), memory.to(weight)
-            given = torch.cat([symbols.flatten(1), memory.flatten(1), last], 1)
-            h, c = self.core(given, (h, c))
-            logits, predicted, keep, add, *gates = self.says(h).to(weight).split(list(self.sizes.values()), 1)
-            keep, add = keep.sigmoid().view_as(memory), add.tanh().view_as(memory)
-            if direct:
-                tape_memory, memory_symbols, tape_symbols = torch.cat(gates, 1).sigmoid().split([g.shape[1] for g in gates], 1)
-                add = add + tape_memory.view(count, spec.window, spec.window) @ symbols
-                # The prediction is made of what the memory holds after the write.
-                read = torch.cat([keep * memory + add, symbols], 1)
-                predicted = predicted + (torch.cat([memory_symbols, tape_symbols], 1)[:, None] @ read)[:, 0]
-            allowed = torch.cat(question.allowed(state), 1)
-            logits = (self.config.inverse_temperature * logits).masked_fill(~allowed, FORBIDDEN)
-            of_heads = logits.split(spec.choices, 1)
-            moves = torch.stack([choose(t * heads + i, each) for i, each in enumerate(of_heads)], 1)
-            state, reward = question.step(state, moves, predicted.log_softmax(1), keep, add)
-            last = torch.cat([nn.functional.one_hot(m, n) for m, n in zip(moves.unbind(1), spec.choices)], 1).to(weight)
-            steps.append((given.detach(), moves, logits, reward, predicted.detach().softmax(1)))
-        given, moves, logits, reward, beliefs = (torch.stack(x) for x in zip(*steps))
-        log_prob, entropy = self.policy.log_prob(moves.to(logits), logits), self.policy.entropy(logits)
-        return Episode(given, moves, log_prob, entropy, reward, whole, question.right(state).to(weight), beliefs)
+        spec, says, vectors, heads = self.spec, self.says, self.vectors.weight, len(self.spec.choices)
+        with torch.autocast(vectors.device.type, enabled=False):
+            given, recurrent, bias = _parameters(self.core)
+            table, from_memory = _tabulated(given, vectors, spec.window * spec.depth)
+            weights = Weights(table, from_memory, bias, recurrent, says.weight, says.bias, vectors)
+            # The rows of a table in which every place of the window and every head has its own.
+            sizes = torch.tensor([0, *[spec.symbols] * spec.window, *spec.choices], device=vectors.device).cumsum(0)
+            of_place, of_head = sizes[: spec.window], sizes[spec.window : -1]
+            with torch.no_grad():
+                walk = Walk(weights, self.sizes, spec.window, question.limit, len(complexity))
+                state, taken = question.reset(complexity), []
+                whole = question.whole(state)
+                last = sizes[-1].expand(len(complexity), heads)
+                for t in range(question.limit):
+                    tape, memory = question.observe(state)
+                    rows = torch.cat([tape + of_place, last], 1)
+                    logits, predicted, keep, add = walk.step(tape, question.place(state), memory.to(walk.memory), rows)
+                    allowed = torch.cat(question.allowed(state), 1)
+                    of_heads = self._possible(logits, allowed).split(spec.choices, 1)
+                    moves = torch.stack([choose(t * heads + i, each) for i, each in enumerate(of_heads)], 1)
+                    taken.append((moves, allowed, question.scored(state, moves)))
+                    state, _ = question.step(state, moves, predicted.log_softmax(1), keep, add)
+                    last = moves + of_head
+                right = question.right(state).to(walk.memory)
+                seen = Seen(torch.stack(walk.rows), walk.memory, vectors.detach())
+            moves, allowed, scored = (torch.stack(x) for x in zip(*taken))
+            logits, predicted = walk.differentiable()
+            logits = self._possible(logits, allowed)
+            log_prob, entropy = self.policy.log_prob(moves.to(logits), logits), self.policy.entropy(logits)
+            paid = predicted.log_softmax(2).gather(2, scored.clamp(min=0)[..., None])[..., 0]
+            reward = torch.where(scored >= 0, paid, 0.0)
+        return Episode(seen, moves, log_prob, entropy, reward, whole, right, walk.predicted.softmax(2))
+
+    def _possible(self, logits: Float[Tensor, "*r n"], allowed: Bool[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
+        """The moves' logits as they are drawn from."""
+        return (self.config.inverse_temperature * logits).masked_fill(~allowed, FORBIDDEN)
 
     def _practise(self, batch: Batch) -> tuple[Episode, Bool[Tensor, " b"]]:
         """Episodes drawn for training, and which of them say how well it goes."""

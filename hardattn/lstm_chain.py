@@ -1,8 +1,12 @@
-"""The way back through the gates of an LSTM, by hand: what `hardattn.chain` and `hardattn.memory_chain` have in common."""
+"""An LSTM step by step, and the way back through its gates by hand: what `hardattn.chain`, `hardattn.memory_chain` and `hardattn.tape_chain` have in common.
+
+Gates are in the order of PyTorch: input, forget, new cell, output.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class LSTMBack:
@@ -38,3 +42,76 @@ class LSTMBack:
         torch.mul(self._slopes[t], self.d_cell[:, None], out=self._each[t])
         torch.mul(self._slopes_o[t], d_output, out=self._each_o[t])
         self.d_cell.mul_(self._forget[t])
+
+
+class LSTM:
+    """A layer of an LSTM in tensors that hold all steps.
+
+    Args:
+        gates: [t, b, 4 d]; before step t is taken, place t holds what is added up for the gates, and afterwards the gates.
+        outputs: [t, b, d], to be filled; a part of something larger, perhaps.
+        c: [b, d], the cell before the first step.
+    """
+
+    def __init__(self, gates: Tensor, outputs: Tensor, c: Tensor) -> None:
+        steps, _, d = outputs.shape
+        cells, squashed = c.new_empty(steps + 1, *c.shape), c.new_empty(steps, *c.shape)
+        cells[0] = c
+        self.all = gates, cells, squashed
+        # Views of all steps at once: one by one they would cost as much as what is done with them.
+        self.gates, self.outputs, self.cells, self.squashed = (x.unbind() for x in (gates, outputs, cells, squashed))
+        self.i, self.f, self.new, self.o = (x.unbind() for x in gates.split(d, -1))
+        self.first = gates[..., : 2 * d].unbind()
+
+    def step(self, t: int) -> None:
+        """From what was added up to the output."""
+        self.first[t].sigmoid_()
+        self.new[t].tanh_()
+        self.o[t].sigmoid_()
+        torch.mul(self.f[t], self.cells[t], out=self.cells[t + 1]).addcmul_(self.i[t], self.new[t])
+        torch.tanh(self.cells[t + 1], out=self.squashed[t])
+        torch.mul(self.o[t], self.squashed[t], out=self.outputs[t])
+
+    def turn_round(self) -> Float[Tensor, "t b g"]:
+        """Before the way back: where the gradient in what was added up will be."""
+        self.back = LSTMBack(*self.all)
+        self.d_cell = self.back.d_cell
+        return self.back.d_sums
+
+    def step_back(self, t: int, d_output: Tensor) -> None:
+        """From the gradient in the output to that in what was added up. `d_cell` is then that in the cell before the step."""
+        self.back.step(t, d_output)
+
+
+class _Outputs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, sums: Tensor, recurrent: Tensor) -> Tensor:
+        steps, count, d = *sums.shape[:2], recurrent.shape[1]
+        gates, states = sums.clone(), sums.new_zeros(steps + 1, count, d)
+        layer, weight = LSTM(gates, states[1:], states[0]), recurrent.t()
+        for t, (each, before) in enumerate(zip(layer.gates, states.unbind())):
+            each.addmm_(before, weight)
+            layer.step(t)
+        ctx.kept = layer, states  # neither inputs nor outputs
+        ctx.save_for_backward(recurrent)
+        return states[1:].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        (layer, states), (recurrent,) = ctx.kept, ctx.saved_tensors
+        d_sums, last = layer.turn_round(), len(d_outputs) - 1
+        each = d_sums.unbind()
+        for t in range(last, -1, -1):
+            layer.step_back(t, d_outputs[t] if t == last else torch.addmm(d_outputs[t], each[t + 1], recurrent))
+        return d_sums, d_sums.flatten(0, 1).t() @ states[:-1].flatten(0, 1)
+
+
+def outputs(sums: Float[Tensor, "t b g"], recurrent: Float[Tensor, "g d"]) -> Float[Tensor, "t b d"]:
+    """Of an LSTM that begins with zeros, at every step.
+
+    Args:
+        sums: what is added up for its gates, biases included, but for what comes from its own last output.
+        recurrent: the weight of that.
+    """
+    return _Outputs.apply(sums, recurrent)

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from hardattn import compiled_heads as compiled
 from hardattn.arrays import arrays
-from hardattn.lstm_chain import LSTMBack
+from hardattn.lstm_chain import LSTM
 
 
 class State(NamedTuple):
@@ -50,45 +50,6 @@ def all_steps(
     """
     flat = [x for weight, bias in core for x in (weight, weight.new_zeros(len(weight)) if bias is None else bias)]
     return _AllSteps.apply(torch.is_grad_enabled(), given, *start, *said, *flat)
-
-
-class _LSTM:
-    """A layer of an LSTM in tensors that hold all steps; its gates are input, forget, new cell and output.
-
-    Args:
-        gates: [t, b, 4 d]; before step t is taken, place t holds what is added up for the gates, and afterwards the gates.
-        outputs: [t, b, d], to be filled; a part of something larger, perhaps.
-        c: [b, d], the cell before the first step.
-    """
-
-    def __init__(self, gates: Tensor, outputs: Tensor, c: Tensor) -> None:
-        steps, _, d = outputs.shape
-        cells, squashed = c.new_empty(steps + 1, *c.shape), c.new_empty(steps, *c.shape)
-        cells[0] = c
-        self.all = gates, cells, squashed
-        # Views of all steps at once: one by one they would cost as much as what is done with them.
-        self.gates, self.outputs, self.cells, self.squashed = (x.unbind() for x in (gates, outputs, cells, squashed))
-        self.i, self.f, self.new, self.o = (x.unbind() for x in gates.split(d, -1))
-        self.first = gates[..., : 2 * d].unbind()
-
-    def step(self, t: int) -> None:
-        """From what was added up to the output."""
-        self.first[t].sigmoid_()
-        self.new[t].tanh_()
-        self.o[t].sigmoid_()
-        torch.mul(self.f[t], self.cells[t], out=self.cells[t + 1]).addcmul_(self.i[t], self.new[t])
-        torch.tanh(self.cells[t + 1], out=self.squashed[t])
-        torch.mul(self.o[t], self.squashed[t], out=self.outputs[t])
-
-    def turn_round(self) -> Tensor:
-        """Before the way back: where the gradient in what was added up will be, [t, b, 4 d]."""
-        self.back = LSTMBack(*self.all)
-        self.d_cell = self.back.d_cell
-        return self.back.d_sums
-
-    def step_back(self, t: int, d_output: Tensor) -> None:
-        """From the gradient in the output to that in what was added up. `d_cell` is then that in the cell before the step."""
-        self.back.step(t, d_output)
 
 
 class _Squashed:
@@ -148,7 +109,7 @@ class _AllSteps(torch.autograd.Function):
         for x, first_h, first_c in zip(inputs, h, c):
             made = torch.empty_like(given)
             x[0, :, x.shape[-1] - c.shape[-1] :] = first_h
-            layers.append(_LSTM(made, x[1:, :, -d:], first_c) if c.shape[-1] else _Squashed(made))
+            layers.append(LSTM(made, x[1:, :, -d:], first_c) if c.shape[-1] else _Squashed(made))
         hidden = inputs[-1][1:, :, -d:] if c.shape[-1] else layers[-1].made
         _walk(given, inputs, layers, heads, said_weight, said_bias, core)
         if way_back:

@@ -39,9 +39,17 @@ class Exercise(NamedTuple):
     def observe(self, state: State) -> Windows:
         return self.core.observe(state)
 
+    def place(self, state: State) -> Int[Tensor, "b window"]:
+        """Which cells of the memory are around its head."""
+        return self.core.window(state)
+
     def whole(self, state: State) -> Int[Tensor, "b columns"]:
         """The input, for who helps in training."""
         return state.tape
+
+    def scored(self, state: State, moves: Int[Tensor, "b 3"]) -> Int[Tensor, " b"]:
+        """The symbol whose log-probability is the reward of these moves; -1 where nothing is."""
+        return torch.where(moves[:, 2] == 1, self.core.wanted(state), -1)
 
     def allowed(self, state: State) -> tuple[Bool[Tensor, "b n"], ...]:
         return self.core.allowed(state)

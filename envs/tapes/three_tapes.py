@@ -196,7 +196,16 @@ class ThreeTapes:
         """What lies around the heads."""
         offset = torch.arange(-self.config.around, self.config.around + 1, device=state.head.device)
         tape = state.tape.gather(1, (state.head[:, None] + offset) % state.columns[:, None])
-        return Windows(tape, state.memory[self._rows(state), self._window(state)])
+        return Windows(tape, state.memory.flatten(0, 1).index_select(0, self._cells(state)).view(*tape.shape, -1))
+
+    def window(self, state: State) -> Int[Tensor, "b window"]:
+        """Cells of the memory around its head."""
+        offset = torch.arange(-self.config.around, self.config.around + 1, device=state.head.device)
+        return (state.finger[:, None] + offset) % self.config.cells
+
+    def wanted(self, state: State) -> Int[Tensor, " b"]:
+        """The next symbol of the output as it should be."""
+        return state.target.gather(1, state.emitted.clamp(max=self.config.letters - 1)[:, None])[:, 0]
 
     def allowed(self, state: State) -> Moves:
         """Which choices there are: Bool [b, 3], [b, 3] and [b, 2].
@@ -233,37 +242,46 @@ class ThreeTapes:
         """
         if (state.time >= self.config.steps).any():
             raise ValueError(f"the episodes have ended after {self.config.steps} steps: reset them")
-        for name, move, choices in zip(Moves._fields, moves, self.allowed(state)):
-            count, n = choices.shape
-            if move.dtype != torch.int64 or move.shape != (count,) or ((move < 0) | (move >= n)).any():
-                found = f"{move.dtype} of shape {tuple(move.shape)}, from {move.min()} to {move.max()}" if len(move) else "none"
-                raise ValueError(f"expected {count} whole numbers from 0 to {n - 1} for the {name} head, found {found}")
-            if not choices.gather(1, move[:, None]).all():
-                row = int((~choices.gather(1, move[:, None])[:, 0]).nonzero()[0])
-                raise ValueError(f"episode {row} may not make move {int(move[row])} of the {name} head now (see `allowed`)")
-        wanted = state.target.gather(1, state.emitted.clamp(max=self.config.letters - 1)[:, None])
-        advance = moves.output == 1
-        reward = torch.where(advance, log_prob.gather(1, wanted)[:, 0], 0.0)
+        self._check(moves, self.allowed(state))
+        wanted, advance = self.wanted(state), moves.output == 1
+        reward = torch.where(advance, log_prob.gather(1, wanted[:, None])[:, 0], 0.0)
         memory = state.memory
         if write is not None:
-            rows, window = self._rows(state), self._window(state)
-            memory = memory.index_put((rows, window), write.keep * memory[rows, window] + write.add)
+            cells, flat = self._cells(state), memory.flatten(0, 1)
+            new = torch.addcmul(write.add, write.keep, flat.index_select(0, cells).view_as(write.keep))
+            memory = flat.index_copy(0, cells, new.flatten(0, 1)).view_as(memory)
         time = state.time + 1
         state = state._replace(
             head=(state.head + moves.tape - 1) % state.columns,
             memory=memory,
             finger=(state.finger + moves.memory - 1) % self.config.cells,
             emitted=state.emitted + advance,
-            wrong=state.wrong + (advance & (log_prob.argmax(1) != wanted[:, 0])),
+            wrong=state.wrong + (advance & (log_prob.argmax(1) != wanted)),
             time=time,
         )
         terminated = time >= self.config.steps
         return state, reward, terminated, torch.zeros_like(terminated)
 
-    def _rows(self, state: State) -> Tensor:
-        return torch.arange(len(state.head), device=state.head.device)[:, None]
+    def _check(self, moves: Moves, allowed: Moves) -> None:
+        """Raises: ValueError: if a move is none of those that are allowed. All at once, and only then which."""
+        count = len(allowed.tape)
+        sizes = [choices.shape[1] for choices in allowed]
+        whole = all(move.dtype == torch.int64 and move.shape == (count,) for move in moves)
+        if whole:
+            chosen, least = torch.stack(tuple(moves), 1), moves.tape.new_tensor([0, *sizes]).cumsum(0)
+            inside = (chosen >= 0) & (chosen < least.diff())
+            place = torch.where(inside, chosen, 0) + least[:-1]
+            if (inside & torch.cat(tuple(allowed), 1).gather(1, place)).all():
+                return
+        for name, move, choices, n in zip(Moves._fields, moves, allowed, sizes):
+            if move.dtype != torch.int64 or move.shape != (count,) or ((move < 0) | (move >= n)).any():
+                found = f"{move.dtype} of shape {tuple(move.shape)}, from {move.min()} to {move.max()}" if len(move) else "none"
+                raise ValueError(f"expected {count} whole numbers from 0 to {n - 1} for the {name} head, found {found}")
+            if not choices.gather(1, move[:, None]).all():
+                row = int((~choices.gather(1, move[:, None])[:, 0]).nonzero()[0])
+                raise ValueError(f"episode {row} may not make move {int(move[row])} of the {name} head now (see `allowed`)")
 
-    def _window(self, state: State) -> Tensor:
-        """Cells of the memory around its head [b window]."""
-        offset = torch.arange(-self.config.around, self.config.around + 1, device=state.head.device)
-        return (state.finger[:, None] + offset) % self.config.cells
+    def _cells(self, state: State) -> Int[Tensor, " cells"]:
+        """Those around the memory's head, numbered through all memories."""
+        first = self.config.cells * torch.arange(len(state.head), device=state.head.device)
+        return (self.window(state) + first[:, None]).flatten()

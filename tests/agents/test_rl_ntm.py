@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from agents.rl_ntm import RLNTMConfig
+from agents.rl_ntm import FORBIDDEN, RLNTMConfig
 from envs.tapes.exercises import ExercisesConfig
 from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.exact import expectation, gradients, numerical_gradient, relative_difference
@@ -25,14 +25,76 @@ def batch_of(task=TINY, rows=8, start=0, split="train"):
     return next(task.batches(split, batch_size=rows, start=start))
 
 
-def enumerated(task, batch, agent):
-    """What `hardattn.exact` wants: the objective is what is paid, the surrogate is the agent's loss."""
+def plainly(agent, question, complexity, choose):
+    """The paper's equations step by step, with autograd: the rewards [t, b], the moves [t, b, heads] and their logits [t, b, n]."""
+    spec, count, direct = agent.spec, len(complexity), agent.config.controller == "direct"
+    state = question.reset(complexity)
+    last = torch.zeros(count, sum(spec.choices), dtype=agent.says.weight.dtype)
+    h = c = torch.zeros(count, agent.config.hidden, dtype=last.dtype)
+    steps = []
+    for t in range(question.limit):
+        tape, memory = question.observe(state)
+        symbols, memory = agent.vectors(tape), memory.to(last)
+        h, c = agent.core(torch.cat([symbols.flatten(1), memory.flatten(1), last], 1), (h, c))
+        logits, predicted, keep, add, *gates = agent.says(h).split(list(agent.sizes.values()), 1)
+        keep, add = keep.sigmoid().view_as(memory), add.tanh().view_as(memory)
+        if direct:
+            tape_memory, memory_symbols, tape_symbols = (gate.sigmoid() for gate in gates)
+            add = add + tape_memory.view(count, spec.window, spec.window) @ symbols
+            read = torch.cat([keep * memory + add, symbols], 1)
+            predicted = predicted + (torch.cat([memory_symbols, tape_symbols], 1)[:, None] @ read)[:, 0]
+        logits = agent.config.inverse_temperature * logits
+        logits = logits.masked_fill(~torch.cat(question.allowed(state), 1), FORBIDDEN)
+        moves = torch.stack([choose(3 * t + i, part) for i, part in enumerate(logits.split(spec.choices, 1))], 1)
+        state, reward = question.step(state, moves, predicted.log_softmax(1), keep, add)
+        last = torch.cat([torch.nn.functional.one_hot(m, n) for m, n in zip(moves.unbind(1), spec.choices)], 1).to(last)
+        steps.append((reward, moves, logits))
+    return tuple(torch.stack(x) for x in zip(*steps))
+
+
+def enumerated(batch, agent):
+    """What `hardattn.exact` wants: the objective is what is paid, step by step; the surrogate is the loss of an agent that makes the same moves.
+    And the objective alone."""
+    one = torch.ones(1, dtype=torch.long)
+
+    def played(choose):
+        return plainly(agent, batch.question, one, lambda i, logits: choose(logits))
 
     def run(choose):
-        episode = agent.unroll(batch.question, torch.ones(1, dtype=torch.long), lambda i, logits: choose(logits))
-        return -episode.reward.sum(), agent.judge(episode).total
+        rewards, moves, _ = played(choose)
+        chosen = moves.transpose(1, 2).flatten(0, 1)
+        return -rewards.sum(), agent.judge(agent.unroll(batch.question, one, lambda i, logits: chosen[i])).total
 
-    return run
+    return run, lambda choose: -played(choose)[0].sum()
+
+
+@pytest.mark.parametrize("task", ["copy", "duplicated-input", "reverse", "repeat-copy", "forward-reverse"])
+@pytest.mark.parametrize("controller", ["lstm", "direct"])
+def test_the_way_back_by_hand_is_autograds(task, controller):
+    tapes = ThreeTapesConfig(task, symbols=4, longest=3, steps=11, cells=4, around=1, marked=True)
+    batch = batch_of(exercises := ExercisesConfig(tapes).build(), 7)
+    agent = agent_of(exercises, controller=controller, hidden=5, scale=0.7, inverse_temperature=1.0).double()
+    complexity = 1 + torch.arange(7) % 3
+    drawn = torch.rand(33, 7, 1, generator=torch.Generator().manual_seed(0))
+
+    def choose(i, logits):
+        return (drawn[i] > logits.detach().softmax(1).cumsum(1)).sum(1).clamp(max=logits.shape[1] - 1)
+
+    episode = agent.unroll(batch.question, complexity, choose)
+    rewards, moves, logits = plainly(agent, batch.question, complexity, choose)
+    assert torch.equal(episode.moves, moves) and (moves[..., 0] != 1).any() and (moves[..., 1] != 1).any()
+    log_prob = agent.policy.log_prob(moves.double(), logits)
+    torch.testing.assert_close(episode.reward, rewards, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(episode.log_prob, log_prob, atol=1e-12, rtol=1e-12)
+    weight = torch.rand(11, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    named = {name: p for name, p in agent.named_parameters() if not name.startswith("baseline")}
+    by_hand, by_autograd = (
+        torch.autograd.grad((weight * (paid + paid.cos() * likely)).sum(), list(named.values()))
+        for paid, likely in ((episode.reward, episode.log_prob), (rewards, log_prob))
+    )
+    for name, ours, theirs in zip(named, by_hand, by_autograd):
+        assert theirs.any(), name
+        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-9, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +116,14 @@ def test_its_mean_gradient_is_that_of_the_expected_reward(tapes, options):
     task = ExercisesConfig(tapes).build()
     agent = agent_of(task, hidden=2, inverse_temperature=1.0, scale=0.7, **options).double()
     batch = batch_of(task, 1)
-    run = enumerated(task, batch, agent)
+    run, objective = enumerated(batch, agent)
     parameters = [p for name, p in agent.named_parameters() if not name.startswith("baseline")]
     found = gradients(run, parameters)
     assert found.paths == (324 if tapes.steps == 3 else 81) and found.exact.norm() > 0.1
     assert relative_difference(found.estimated, found.exact) < 1e-10
     if tapes.steps == 2:
         directions = torch.randn(2, len(found.exact), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        rises = numerical_gradient(lambda: expectation(lambda choose: run(choose)[0]), parameters, directions)
+        rises = numerical_gradient(lambda: expectation(objective), parameters, directions)
         assert relative_difference(directions @ found.exact, rises) < 1e-6
 
 
@@ -80,7 +142,7 @@ def test_the_loss_is_that_of_the_contract():
 def test_the_baseline_shares_no_gradient():
     agent, batch = agent_of(), batch_of()
     episode, _ = agent._practise(batch)
-    regression = (agent.baseline(episode.given, episode.whole)).sum()
+    regression = (agent.baseline(episode.seen, episode.whole)).sum()
     regression.backward()
     assert all(p.grad is None for name, p in agent.named_parameters() if not name.startswith("baseline"))
 
@@ -89,8 +151,8 @@ def test_only_the_offline_baseline_has_read_the_input():
     for kind, differs in (("offline", True), ("online", False)):
         agent = agent_of(baseline=kind)
         episode, _ = agent._practise(batch_of())
-        other = agent.baseline(episode.given, (episode.whole + 1) % TINY.spec.symbols)
-        assert torch.equal(other, agent.baseline(episode.given, episode.whole)) != differs
+        other = agent.baseline(episode.seen, (episode.whole + 1) % TINY.spec.symbols)
+        assert torch.equal(other, agent.baseline(episode.seen, episode.whole)) != differs
 
 
 @pytest.mark.parametrize("how", ["argmax", "sampled"])
