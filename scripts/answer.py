@@ -15,7 +15,7 @@ from torch import Tensor
 from envs.stories import Asked, Told, own
 from hardattn.checks import way
 from hardattn.contract import Answer, StorySpec
-from scripts.cli import main, write_rows
+from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import load_reader
 
 NOTICED = 0.05
@@ -49,7 +49,7 @@ class Options:
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/answer.py")
+    options = read_arguments(Options, "python scripts/answer.py")
     agent, spec = load_reader(options.model)
     how = way(options.how, agent.hows)
     stories, question = own(options.story, spec)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
@@ -18,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from hardattn import figures
 from hardattn.contract import GlimpseSpec
 from hardattn.cost import Cost, cost
-from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.cli import main, read_arguments, tune_for_cpu, writable, write_rows
 
 GLIMPSES, SIDE, SCALES = 8, 12, 3
 READERS = {"hard": "ram-cluttered-60", "filterbank": "draw-cluttered-60", "feature map": "soft-cluttered-60"}
@@ -105,7 +104,7 @@ def curves(rows: list[Measured], of: Callable[[Measured], float]) -> dict[str, f
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/attention_cost.py")
+    options = read_arguments(Options, "python scripts/attention_cost.py")
     tune_for_cpu()
     torch.set_num_threads(1)
     folder = writable(options.out)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hardattn.evaluation import Row
-from scripts.cli import main, tune_for_cpu, write_rows
+from scripts.cli import main, read_arguments, tune_for_cpu, write_rows
 from scripts.studies import STUDIES
 
 ROUNDS = 31
@@ -451,7 +451,7 @@ def _seconds(work: Callable[[], Any], times: int) -> float:
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/benchmark.py")
+    options = read_arguments(Options, "python scripts/benchmark.py")
     tune_for_cpu()
     names = options.names or [name for name, b in BENCHMARKS.items() if options.peers is not None or not b.peer]
     console, rows = Console(stderr=options.json == "-"), list[Row]()

@@ -1,16 +1,46 @@
-"""What the scripts share on the command line: how they end, and how they write their rows."""
+"""What the scripts share on the command line: how it is read, how they end, and how they write their rows."""
 
 import ctypes
+import io
 import json
 import os
+import re
 import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from hardattn.evaluation import Row
+
+
+def read_arguments(kind: Any, program: str, **given: Any) -> Any:
+    """The command line as a `kind`; `given` are options of `tyro.cli`. `--help` ends the process here.
+
+    Raises:
+        ValueError: in one line, if something is wrong with it.
+    """
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(kind, prog=program, console_outputs=first_here(), **given)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ValueError(f"{_in_one_line(told.getvalue())}. {program} --help says what there is") from None
+
+
+def _in_one_line(box: str) -> str:
+    """What a box says that tyro draws around an error: what is wrong, and what may have been meant. Rules part its title, these, and more."""
+    lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()]
+    text = " ".join("\n" if not line.strip("─-") or line.startswith("─ ") else line for line in lines)
+    _, problem, *more = (part.strip(" .") for part in text.split("\n"))
+    meant = re.findall(r"(?<!\S)--[\w.-]+", more[0]) if more and more[0].startswith("Perhaps you meant") else []
+    return problem + (f". Perhaps you meant {' or '.join(dict.fromkeys(meant))}" if meant else "")
 
 
 def main(work: Callable[[], int | None]) -> None:

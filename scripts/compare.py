@@ -38,7 +38,7 @@ from hardattn.evaluation import (
 )
 from hardattn.runs import Run, write_whole
 from scripts import train
-from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.cli import main, read_arguments, tune_for_cpu, writable, write_rows
 from scripts.studies import CONTENDERS, STUDIES, Study, Trained, load_trained
 
 LOOKING = ("glimpses", "side", "scales", "pool", "reach")
@@ -398,7 +398,7 @@ def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: 
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/compare.py")
+    options = read_arguments(Options, "python scripts/compare.py")
     tune_for_cpu()
     if options.models:
         names: list[str] = list(options.models)

@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,7 +29,7 @@ from hardattn.evaluation import Estimate, answer_all, interval_over_seeds
 from hardattn.learner import Learner, LearnerConfig, Replaying
 from hardattn.noise import fork
 from hardattn.training import fit
-from scripts.cli import main, tune_for_cpu, writable, write_rows
+from scripts.cli import main, read_arguments, tune_for_cpu, writable, write_rows
 from scripts.progress import say
 from scripts.studies import STUDIES
 
@@ -248,7 +247,7 @@ def estimate_of(errors: Sequence[float]) -> Estimate:
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/estimators.py")
+    options = read_arguments(Options, "python scripts/estimators.py")
     tune_for_cpu()
     torch.set_num_threads(1)
     folder = writable(options.out)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hardattn.evaluation import Scores, evaluate, interval, metric_of, paired_p, rows, unit_of
-from scripts.cli import main, write_rows
+from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import Trained, load_trained
 
 
@@ -45,7 +45,7 @@ class Options:
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/evaluate.py")
+    options = read_arguments(Options, "python scripts/evaluate.py")
     began = time.perf_counter()
     trained = load_trained(options.model, options.data_dir, options.glimpses)
     table = list(

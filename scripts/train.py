@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from scripts.cli import again, first_here, main, tune_for_cpu, write_rows
+from scripts.cli import again, first_here, main, read_arguments, tune_for_cpu, write_rows
 from scripts.progress import Ticker, say
 from scripts.studies import STUDIES, Study, describe, flat, load_trained
 
@@ -72,22 +72,15 @@ def parse(
         raise SystemExit(0 if rest[:1] in (["--help"], ["-h"]) else 2)
     if folder is None:
         name = prefix + (named or default or "")
-        return name, tyro.cli(
-            tyro.conf.AvoidSubcommands[Options],
-            prog=f"{program} {name.removeprefix(prefix)}",
-            default=Options(STUDIES[name]),
-            args=rest,
-            console_outputs=first_here(),
-        )
+        own = f"{program} {name.removeprefix(prefix)}"
+        return name, read_arguments(tyro.conf.AvoidSubcommands[Options], own, default=Options(STUDIES[name]), args=rest)
     from hardattn.runs import Run
 
     config = Run.open(folder).config
     if not config.keys() >= {"study", "name", "seed"}:
         raise ValueError(f"{folder}/config.json is not the configuration of a training run")
     stored = Options(Study.from_json(config["study"]), seed=config["seed"], resume=folder)
-    options = tyro.cli(
-        tyro.conf.AvoidSubcommands[Options], prog=program, default=stored, args=rest, console_outputs=first_here()
-    )
+    options = read_arguments(tyro.conf.AvoidSubcommands[Options], program, default=stored, args=rest)
     if options.start_from is not None:
         raise ValueError("a run that is resumed starts from its own checkpoint: leave --start-from out")
     differ = [f"{k}: the run has {a}, the command line says {b}" for k, a, b in _differences(stored, options)]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hardattn.checks import way
 from hardattn.evaluation import evaluate
-from scripts.cli import main, writable
+from scripts.cli import main, read_arguments, writable
 from scripts.pictures import by_size, learning, pictures, policies, save, size_of
 from scripts.studies import load_trained
 
@@ -32,7 +32,7 @@ class Options:
 
 
 def run_command() -> int:
-    options = tyro.cli(Options, prog="python scripts/visualize.py")
+    options = read_arguments(Options, "python scripts/visualize.py")
     trained = load_trained(options.model, options.data_dir)
     how = way(options.how, trained.agent.hows)
     is_run = options.model.is_dir()
