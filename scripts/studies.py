@@ -314,7 +314,8 @@ STUDIES["player-circle-square"] = Study(
 _READER = PlayerConfig(hidden=128, features=64, discount=0.95, decay=0.95, entropy=0.02, shared=True, standardised=True)
 # Who could learn an input by heart does: from the beginning inputs are too long for that, and there is little to remember with (LOG.md).
 _WALKER = dataclasses.replace(_READER, hidden=16, discount=0.99)
-_ADDER = dataclasses.replace(_READER, hidden=64, discount=0.99)
+# Too certain too early, and a carry that was met too seldom is never added (LOG.md).
+_ADDER = dataclasses.replace(_READER, hidden=32, features=32, discount=0.99, entropy=0.05)
 _TAPES: dict[str, tuple[PlayTapeConfig, PlayerConfig, LearnerConfig, FitConfig]] = {
     **{
         e: (
@@ -338,8 +339,8 @@ _TAPES: dict[str, tuple[PlayTapeConfig, PlayerConfig, LearnerConfig, FitConfig]]
     "ReversedAddition": (
         PlayTapeConfig("ReversedAddition", top=5),
         _ADDER,
-        LearnerConfig(learning_rate=4e-3, epochs=3),
-        FitConfig(400, 2048, 50, 50, save_every=50),
+        LearnerConfig(learning_rate=4e-3, schedule="constant", epochs=3),
+        FitConfig(800, 2048, 50, 50, save_every=50),
     ),
 }
 for _exercise, (_tape, _player, _learner, _fit) in _TAPES.items():
