@@ -165,6 +165,19 @@ def test_players_solve_tapes(name, threshold, faultless):
     assert not answer_all(trained.agent, trained.task, f"level-{faultless}", "mean").scores["error"].any()
 
 
+def test_a_player_adds_up():
+    trained = load_trained(WEIGHTS / "player-ReversedAddition.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, "level-30", "mean").scores
+    assert trained.task.solved_at == 25.0 < 29 < scores["return"].mean()
+
+
+def test_a_machine_sorts_better_than_the_published_lstm():
+    """It has 58 bits (Graves et al. 2014, Figure 18); one who guesses has 128."""
+    trained = load_trained(WEIGHTS / "ntm-ff-sort.safetensors", Path("nowhere"))
+    scores = answer_all(trained.agent, trained.task, "vectors-20", "soft").scores
+    assert scores["bits"].mean() == pytest.approx(37.55, abs=0.3)
+
+
 @pytest.mark.parametrize("name", ["rlntm-copy", "rlntm-reverse"])
 def test_heads_that_were_trained_by_reinforcement_solve_ten_times_the_length(name):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
