@@ -63,11 +63,7 @@ def _through_rectified(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
 def _through_lstm(grad: Tensor, steps: Steps, recurrent: Tensor) -> Tensor:
     """The same through the gates of an LSTM."""
     cells = torch.cat([torch.zeros_like(steps.cell[:1]), steps.cell])
-    back = LSTMBack(steps.gates, cells, steps.cell.tanh())
-    each, last = back.d_sums.unbind(), len(grad) - 1
-    for t in range(last, -1, -1):
-        back.step(t, grad[t] if t == last else torch.addmm(grad[t], each[t + 1], recurrent))
-    return back.d_sums
+    return LSTMBack(steps.gates, cells, steps.cell.tanh()).walk(grad, recurrent)
 
 
 class _Chain(torch.autograd.Function):

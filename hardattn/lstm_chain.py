@@ -43,6 +43,13 @@ class LSTMBack:
         torch.mul(self._slopes_o[t], d_output, out=self._each_o[t])
         self.d_cell.mul_(self._forget[t])
 
+    def walk(self, d_outputs: Float[Tensor, "t b d"], recurrent: Float[Tensor, "g d"]) -> Float[Tensor, "t b g"]:
+        """Take all steps of an LSTM whose outputs go back into it alone, with weight `recurrent`. Returns `d_sums`."""
+        each, last = self.d_sums.unbind(), len(d_outputs) - 1
+        for t in range(last, -1, -1):
+            self.step(t, d_outputs[t] if t == last else torch.addmm(d_outputs[t], each[t + 1], recurrent))
+        return self.d_sums
+
 
 class LSTM:
     """A layer of an LSTM in tensors that hold all steps.
@@ -100,10 +107,7 @@ class _Outputs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_outputs: Tensor) -> tuple[Tensor, Tensor]:
         (layer, states), (recurrent,) = ctx.kept, ctx.saved_tensors
-        d_sums, last = layer.turn_round(), len(d_outputs) - 1
-        each = d_sums.unbind()
-        for t in range(last, -1, -1):
-            layer.step_back(t, d_outputs[t] if t == last else torch.addmm(d_outputs[t], each[t + 1], recurrent))
+        d_sums = LSTMBack(*layer.all).walk(d_outputs, recurrent)
         return d_sums, d_sums.flatten(0, 1).t() @ states[:-1].flatten(0, 1)
 
 

@@ -38,7 +38,7 @@ def _in_one_line(box: str) -> str:
     """What a box says that tyro draws around an error: what is wrong, and what may have been meant. Rules part its title, these, and more."""
     lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()]
     text = " ".join("\n" if not line.strip("─-") or line.startswith("─ ") else line for line in lines)
-    _, problem, *more = (part.strip(" .") for part in text.split("\n"))
+    _, problem, *more = [*(part.strip(" .") for part in text.split("\n")), ""]  # nothing is drawn where another process talks
     meant = re.findall(r"(?<!\S)--[\w.-]+", more[0]) if more and more[0].startswith("Perhaps you meant") else []
     return problem + (f". Perhaps you meant {' or '.join(dict.fromkeys(meant))}" if meant else "")
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from scripts.cli import main
+
 
 @pytest.fixture
 def benchmark(monkeypatch):
@@ -52,7 +54,8 @@ def test_games_are_stepped_on_both_sides(benchmark, tmp_path, name):
     assert row["name"] == name and row["value"] > 1, "the native vector is no faster than single environments"
 
 
-def test_unknown_names_are_refused(benchmark):
+def test_unknown_names_are_refused(benchmark, capsys):
     for name, expected in (("warp", "found warp"), ("peer-28", "--peers DIR")):
-        with pytest.raises(ValueError, match=expected):
-            benchmark(name)
+        with pytest.raises(SystemExit) as end:
+            main(lambda name=name: benchmark(name))
+        assert end.value.code == 2 and expected in " ".join(capsys.readouterr().err.split())
