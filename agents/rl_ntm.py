@@ -229,8 +229,8 @@ class RLNTM(nn.Module):
 
     @property
     def stage(self) -> tuple[int, float, int]:
-        """How far it has come (see `Pace`)."""
-        return int(self.level), float(self.mistakes), int(self.updates)
+        """How far it has come (see `Pace`). Weights that come from an easier curriculum begin no lower than this one's first level."""
+        return max(int(self.level), self.spec.pace.begin().level), float(self.mistakes), int(self.updates)
 
     def forward(self, batch: Batch) -> Loss:
         """`loss`; in training, the curriculum then goes on."""

@@ -244,6 +244,15 @@ def test_longer_exercises_come_with_a_higher_level():
     assert torch.equal(agent._complexity(fixed)[0], fixed.complexity)
 
 
+def test_weights_of_an_easier_curriculum_begin_at_this_ones_first_level():
+    easy, hard = (agent_of(ExercisesConfig(ThreeTapesConfig(longest=9), start=start).build()) for start in (2, 6))
+    hard.load_state_dict(easy.state_dict())
+    assert (int(hard.level), hard.stage[0], easy.stage[0]) == (2, 6, 2)
+    easy.level.fill_(8)
+    hard.load_state_dict(easy.state_dict())
+    assert hard.stage[0] == 8
+
+
 def test_it_learns_to_copy():
     """Two symbols of two, in five steps: whoever does not move the input's head along cannot know the second."""
     task = ExercisesConfig(
