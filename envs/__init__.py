@@ -57,3 +57,12 @@ for _name, _threshold in _TAPES.items():
             reward_threshold=_threshold,
             kwargs={"exercise": _name, "view": _view},
         )
+
+for _name in ("Copy", "DuplicatedInput", "Reverse", "RepeatCopy", "ForwardReverse"):
+    for _suffix, _view in (("", "dict"), ("MultiDiscrete", "multidiscrete")):
+        gym.register(
+            f"hardattn/RLNTM{_name}{_suffix}-v0",
+            entry_point="envs.tapes:ThreeTapesEnv",
+            vector_entry_point="envs.tapes:ThreeTapesVectorEnv",
+            kwargs={"task": _name, "view": _view},
+        )

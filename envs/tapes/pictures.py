@@ -1,5 +1,6 @@
 """Tapes for people: as text, and as a picture."""
 
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,8 +97,29 @@ def picture(config: TapeConfig, state: State, row: int) -> UInt8[np.ndarray, "y 
 
 
 def names(config: three_tapes.ThreeTapesConfig) -> list[str]:
-    """Of the symbols of three tapes: A, B, C..., and a full stop for the end."""
-    return [*(chr(ord("A") + i) for i in range(config.symbols)), "."]
+    """Of the symbols of three tapes: A to Z, a to z, and then numbers; and a full stop for the end."""
+    letters = string.ascii_uppercase + string.ascii_lowercase
+    return [*(letters[i] if i < len(letters) else f"{i}" for i in range(config.symbols)), "."]
+
+
+def machine_text(
+    config: three_tapes.ThreeTapesConfig, state: three_tapes.State, row: int, said: Sequence[int], right: Sequence[bool]
+) -> str:
+    """The same as `machine_picture` in letters: of the memory, which cell its head is on."""
+    called = names(config)
+    tape = [called[int(symbol)] for symbol in state.tape[row, : int(state.columns[row])]]
+    head = int(state.head[row])
+    target = state.target[row, : int(state.letters[row])].tolist()
+    return "\n".join(
+        [
+            f"step {int(state.time[row])} of {config.steps}",
+            "input   " + "".join(_marked(name, "green") if i == head else name for i, name in enumerate(tape)),
+            f"memory  cell {int(state.finger[row])} of {config.cells}",
+            "output  " + "".join(_marked(called[symbol], "green" if good else "red") for symbol, good in zip(said, right)),
+            "target  " + "".join(called[symbol] for symbol in target),
+            "",
+        ]
+    )
 
 
 def machine_picture(
