@@ -14,12 +14,13 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from envs.text import lines_of, refuse
 from hardattn.contract import StorySpec
 from hardattn.noise import keys
 
@@ -84,17 +85,7 @@ def read(path: Path, *, answers: bool = True) -> list[Told]:
     Raises:
         ValueError: if the file cannot be read, is not UTF-8 or is not in the format; it names the file and the line.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"expected stories at {path}, found no such file") from None
-    except OSError as problem:
-        raise ValueError(f"cannot read {path}: {problem.strerror}") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        _refuse(str(path), data[: problem.start].count(b"\n") + 1, f"byte 0x{data[problem.start]:02x} is not UTF-8 text")
-    return parse(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), str(path), answers=answers)
+    return parse(lines_of(path, "stories"), str(path), answers=answers)
 
 
 def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[Told]:
@@ -112,9 +103,9 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
         last, story = number, stories[-1]
         question, *rest = text.split("\t")
         if not words_of(question):
-            _refuse(source, at, "expected a sentence or a question, found no word")
+            refuse(source, at, "expected a sentence or a question, found no word")
         if not rest and words_of(question.partition("?")[2]):
-            _refuse(
+            refuse(
                 source,
                 at,
                 "expected a tab between a question and its answer, or no answer; found words after the question mark",
@@ -133,10 +124,10 @@ def _numbered(line: str, last: int, source: str, at: int) -> tuple[int, str]:
     found, _, text = line.lstrip().partition(" ")
     number = _natural(found)
     if number is None:
-        _refuse(source, at, f"expected a line that begins with its number, found {found[:20]!r}")
+        refuse(source, at, f"expected a line that begins with its number, found {found[:20]!r}")
     if number not in (1, last + 1):
         expected = f"{last + 1}, or 1 for a new story" if last else "1"
-        _refuse(source, at, f"expected number {expected}, found {number}")
+        refuse(source, at, f"expected number {expected}, found {number}")
     return number, text
 
 
@@ -149,20 +140,16 @@ def _asked(
     question: str, rest: Sequence[str], numbers: dict[int, int], before: int, source: str, at: int, answers: bool
 ) -> Asked:
     if len(rest) > 2:
-        _refuse(source, at, f"expected question, answer and supporting facts between tabs, found {len(rest) + 1} parts")
+        refuse(source, at, f"expected question, answer and supporting facts between tabs, found {len(rest) + 1} parts")
     answer = " ".join(rest[0].lower().split()) if rest else ""
     if (answers or rest) and not answer:
-        _refuse(source, at, "expected a tab and an answer after the question, found none")
+        refuse(source, at, "expected a tab and an answer after the question, found none")
     facts = rest[1].split() if len(rest) == 2 else []
     for fact in facts:
         # `numbers` holds the sentences read so far: not the questions, and nothing that is yet to come.
         if _natural(fact) not in numbers:
-            _refuse(source, at, f"supporting fact {fact[:20]!r} is not the number of a sentence before the question")
+            refuse(source, at, f"supporting fact {fact[:20]!r} is not the number of a sentence before the question")
     return Asked(words_of(question), at, before, answer or None, tuple(numbers[int(fact)] for fact in facts))
-
-
-def _refuse(source: str, line: int, what: str) -> NoReturn:
-    raise ValueError(f"{source}, line {line}: {what}")
 
 
 def vocabulary(stories: Iterable[Told]) -> tuple[str, ...]:
@@ -228,10 +215,10 @@ def encode(stories: Iterable[Told], spec: StorySpec) -> Questions:
 
     def padded(words: Words, source: str, line: int) -> list[int]:
         if len(words) > spec.words:
-            _refuse(source, line, f"at most {spec.words} words fit into a sentence, found {len(words)}")
+            refuse(source, line, f"at most {spec.words} words fit into a sentence, found {len(words)}")
         unknown = next((word for word in words if word not in ids), None)
         if unknown is not None:
-            _refuse(source, line, f"unknown word {unknown!r}: expected one of the {len(ids) - 1} words of the vocabulary")
+            refuse(source, line, f"unknown word {unknown!r}: expected one of the {len(ids) - 1} words of the vocabulary")
         return [ids[word] for word in words] + [0] * (spec.words - len(words))
 
     distinct, told, queries = [[0] * spec.words], [0], []
@@ -271,7 +258,7 @@ def own(path: Path, spec: StorySpec) -> tuple[list[Told], Story]:
         for question in story.asked:
             if question.before > spec.sentences:
                 what = f"the memory holds {spec.sentences} sentences, found {question.before} before this question"
-                _refuse(str(path), question.line, what)
+                refuse(str(path), question.line, what)
     # An answer is not needed to ask, and may be a word that the agent does not know.
     asked = [story._replace(asked=[question._replace(answer=None) for question in story.asked]) for story in stories]
     questions = encode(asked, spec)

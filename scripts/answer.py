@@ -1,11 +1,13 @@
-"""Ask a trained reader about stories of your own: `python scripts/answer.py WEIGHTS STORY.txt [options]`."""
+"""Ask a trained model about stories or tapes of your own: `python scripts/answer.py WEIGHTS FILE.txt [options]`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import tyro
+from jaxtyping import Int
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,10 +15,13 @@ from rich.text import Text
 from torch import Tensor
 
 from envs.stories import Asked, Told, own
+from envs.tapes.own import own_exercises, own_tapes
+from envs.tapes.pictures import letter, names
+from envs.tapes.play import PlayTape
 from hardattn.checks import way
 from hardattn.contract import Answer, StorySpec
 from scripts.cli import main, read_arguments, write_rows
-from scripts.studies import load_reader
+from scripts.studies import load_answering
 
 NOTICED = 0.05
 """A hop's weight that is worth a number; less is left out."""
@@ -24,9 +29,10 @@ NOTICED = 0.05
 
 @dataclass(frozen=True)
 class Options:
-    """Read a story, answer its questions, and show what every hop looked at.
+    """Ask a model about a file of your own, and show what it looked at.
 
-    A story is numbered lines, and a question is a line that ends in a question mark, wherever it stands; it is about the lines before it:
+    A memory network reads stories. A story is numbered lines, and a question is a line that ends in a question mark, wherever it stands; it is about
+    the lines before it:
 
         1 Mary moved to the bathroom.
         2 John went to the hallway.
@@ -34,14 +40,23 @@ class Options:
 
     The number 1 begins another story. An answer and the numbers of the lines that support it may follow a question, each after a tab; then it is
     said whether the answer was right. Only words that the reader has met in training can be used.
+
+    A player of tapes (RL-NTM, and the players of OpenAI Gym's tapes) gets an input on every line, in the letters of its pictures:
+
+        ABCAD            to copy, reverse or repeat
+        AABBCC           duplicated input; RL-NTM's: AAABBBCCC
+        x3 ABC           to repeat three times, where the tape says how often
+        021+11           to add, the least significant digit first
+
+    Shown are its output, whether that is right, and the moves of its heads: < back, . stay, > forward, ^ up, v down.
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or a .safetensors file, of a memory network."""
-    story: Annotated[Path, tyro.conf.Positional]
-    """A text file."""
+    """A run's folder, or a .safetensors file."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """A text file of stories or of tapes."""
     how: str | None = None
-    """The way of reading: soft, argmax or sampled. Default: the reader's usual one."""
+    """The way of answering: of readers soft, argmax or sampled; of players mean, argmax or sampled. Default: the model's usual one."""
     seed: int = 0
     """Of the noise in sampled."""
     json: str | None = None
@@ -50,14 +65,21 @@ class Options:
 
 def run_command() -> int:
     options = read_arguments(Options, "python scripts/answer.py")
-    agent, spec = load_reader(options.model)
+    agent, knows = load_answering(options.model)
     how = way(options.how, agent.hows)
-    stories, question = own(options.story, spec)
-    answer = agent.answer(question, how, options.seed)
+    console = Console()
+    if isinstance(knows, StorySpec):
+        stories, asked = own(options.file, knows)
+        answer = agent.answer(asked, how, options.seed)
+        rows = _rows(stories, answer, knows)
+        if options.json != "-":
+            _show(console, stories, answer, knows)
+    else:
+        rows = _played(agent, knows, options.file, how, options.seed)
+        if options.json != "-":
+            _show_played(console, rows)
     if options.json is not None:
-        write_rows(_rows(stories, answer, spec), options.json)
-    if options.json != "-":
-        _show(Console(), stories, answer, spec)
+        write_rows(rows, options.json)
     return 0
 
 
@@ -108,6 +130,54 @@ def _show(console: Console, stories: list[Told], answer: Answer, spec: StorySpec
         told = f"({100 * probabilities[best]:.0f} %{right})"
         console.print(f"{escape(' '.join(asked.words))}? [bold]{escape(said)}[/] {escape(told)}")
         console.print(shown)
+
+
+def _played(agent: Any, task: Any, file: Path, how: str, seed: int) -> list[dict[str, Any]]:
+    """One for every input: the output, what it should be, and the moves of the heads up to the last symbol of the output."""
+    own_state: Any
+    if isinstance(task, PlayTape):
+        config = task.tape.config
+        given, game = own_tapes(file, config, task.config.last)
+        moves = _moves(agent.answer(game, how, seed))
+        own_state = state = game.reset()
+        over = []  # an episode that has ended is not written to
+        for action in moves.unbind(1):
+            over.append(state.over)
+            state, *_ = game.step(state, action)
+        writes, said = (moves[..., 1] == 1) & ~torch.stack(over, 1), moves[..., 2]
+        called = [letter(config, i).replace(" ", "·") for i in range(config.readable)]
+        heads = {"input": "<>^v"}
+    else:
+        given, exercise = own_exercises(file, task.config.tapes)
+        answer = agent.answer(exercise, how, seed)
+        moves, own_state = _moves(answer), exercise.own
+        assert answer.trace.belief is not None
+        writes, said = moves[..., 2] == 1, answer.trace.belief.argmax(-1)
+        called = names(exercise.core.config)
+        heads = {"input": "<.>", "memory": "<.>"}
+    rows = []
+    for i, one in enumerate(given):
+        output = "".join(called[symbol] for symbol in said[i][writes[i]].tolist())
+        expected = "".join(called[symbol] for symbol in own_state.target[i, : int(own_state.letters[i])].tolist())
+        steps = int(writes[i].nonzero().max()) + 1 if writes[i].any() else moves.shape[1]
+        paths = {name: "".join(signs[m] for m in moves[i, :steps, j].tolist()) for j, (name, signs) in enumerate(heads.items())}
+        row = {"line": one.line, "input": one.text, "output": output, "expected": expected, "right": output == expected}
+        rows.append({**row, "heads": paths})
+    return rows
+
+
+def _moves(answer: Answer) -> Int[Tensor, "b t heads"]:
+    assert answer.trace.moves is not None
+    return answer.trace.moves.long()
+
+
+def _show_played(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The output under every input, and what the heads did."""
+    for row in rows:
+        told = "right" if row["right"] else f"expected {row['expected']}"
+        console.print(f"{escape(row['input'])} → [bold]{escape(row['output'])}[/] ({escape(told)})")
+        for name, path in row["heads"].items():
+            console.print(Text(f"  head on the {name:7}{path}", style="dim"))
 
 
 def _cell(weight: float) -> Text:

@@ -415,23 +415,28 @@ def load_trained(path: Path, data_dir: Path, glimpses: int | None = None) -> Tra
     return Trained(config["name"], config["seed"], study, agent, task, Path(path) if Path(path).is_dir() else None)
 
 
-def load_reader(path: Path) -> tuple[Any, StorySpec]:
-    """A reader of stories with its vocabulary, without the data that it was trained on.
+def load_answering(path: Path) -> tuple[Any, Any]:
+    """A model that can be asked about a file of one's own, without the data that it was trained on; and what it knows: the `StorySpec` of a reader of
+    stories, with its vocabulary, or the task of a player of tapes, a `PlayTape` or an `Exercises`.
 
     Raises:
-        ValueError: if there is nothing to load, it is damaged, or it does not read stories.
+        ValueError: if there is nothing to load, it is damaged, or it can be asked nothing.
     """
     file = _weights_of(path)
     weights, config, study = _opened(file)
-    if "spec" not in config:
+    if "spec" in config:
+        knows: Any = StorySpec(**config["spec"] | {"vocabulary": tuple(config["spec"]["vocabulary"])})
+    elif isinstance(study.task, PlayTapeConfig | ExercisesConfig):
+        knows = study.task.build()
+    else:
         raise ValueError(
-            f"expected a reader of stories, such as weights/memn2n-babi-1k.safetensors; {path} is {config['name']}"
+            "expected a reader of stories, such as weights/memn2n-babi-1k.safetensors, or a player of tapes, such as "
+            f"weights/rlntm-copy.safetensors; {path} is {config['name']}"
         )
-    spec = StorySpec(**config["spec"] | {"vocabulary": tuple(config["spec"]["vocabulary"])})
-    agent = study.agent.build(spec)
+    agent = study.agent.build(knows if isinstance(knows, StorySpec) else knows.spec)
     load_into(agent, weights, file)
     agent.eval()
-    return agent, spec
+    return agent, knows
 
 
 def _weights_of(path: Path) -> Path:

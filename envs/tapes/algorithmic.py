@@ -158,11 +158,24 @@ class Tape:
         if min_length is None:
             min_length = torch.full_like(key, c.min_length)
         size = integers(fork(key, "length"), 1, 3)[:, 0] + min_length
+        if c.task == "duplicated-input" and not c.fixed:
+            size = size.clamp(min=c.copies) // c.copies  # Gym's n counts cells
         symbols = integers(fork(key, "symbols"), c.columns * c.rows, c.base).view(len(key), c.columns, c.rows)
-        tape, columns, target, letters, passes = getattr(self, "_" + c.task.replace("-", "_"))(key, size, symbols)
-        place = torch.arange(c.columns, device=key.device)
+        return self.begin(size, symbols, 2 + integers(fork(key, "times"), 1, 2)[:, 0])
+
+    def begin(self, size: Int[Tensor, " b"], symbols: Int[Tensor, "b columns rows"], times: Int[Tensor, " b"]) -> State:
+        """Begin episodes with inputs that are known.
+
+        Args:
+            size: symbols of every input, before any is doubled.
+            symbols: the inputs; anything beyond their ends.
+            times: how often to repeat, where the tape says it.
+        """
+        c, device = self.config, size.device
+        tape, columns, target, letters, passes = getattr(self, "_" + c.task.replace("-", "_"))(size, symbols, times)
+        place = torch.arange(c.columns, device=device)
         tape = torch.where((place < columns[:, None])[..., None], tape, c.blank)
-        place = torch.arange(c.letters, device=key.device)
+        place = torch.arange(c.letters, device=device)
         target = torch.where(place < letters[:, None], target, -1)
         if c.fixed:
             target = torch.where(place == letters[:, None], c.blank, target)
@@ -182,7 +195,7 @@ class Tape:
             time=nothing,
             total=nothing.float(),
             over=nothing.bool(),
-            action=torch.full((len(key), 3), -1, device=key.device),
+            action=torch.full((len(size), 3), -1, device=device),
             reward=nothing.float(),
         )
 
@@ -234,43 +247,35 @@ class Tape:
         )
         return state, reward, over, torch.zeros_like(over)
 
-    # One method per task: key, sizes [b] and random symbols [b columns rows] become the tape and its columns, the target and its
+    # One method per task: sizes [b], symbols [b columns rows] and repeats [b] become the tape and its columns, the target and its
     # letters, both with anything beyond their ends, and how often the input must be gone through.
 
-    def _copy(self, key: Tensor, size: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
+    def _copy(self, size: Tensor, symbols: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
         return symbols, size, self._pick(symbols, self._places(size)), size, 1
 
-    def _reverse(self, key: Tensor, size: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
+    def _reverse(self, size: Tensor, symbols: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
         return symbols, size, self._pick(symbols, size[:, None] - 1 - self._places(size)), size, 1
 
     def _duplicated_input(
-        self, key: Tensor, size: Tensor, symbols: Tensor
+        self, size: Tensor, symbols: Tensor, times: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
         copies = self.config.copies
-        if not self.config.fixed:
-            size = size.clamp(min=copies) // copies
-        tape = symbols[:, torch.arange(self.config.columns, device=key.device) // copies]
+        tape = symbols[:, torch.arange(self.config.columns, device=size.device) // copies]
         return tape, size * copies, self._pick(symbols, self._places(size)), size, 1
 
-    def _repeat_copy(self, key: Tensor, size: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
+    def _repeat_copy(self, size: Tensor, symbols: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
         place, n = self._places(size), size[:, None]
         if not self.config.fixed:
             backwards = (place >= n) & (place < 2 * n)
             return symbols, size, self._pick(symbols, torch.where(backwards, 2 * n - 1 - place, place % n)), 3 * size, 1
-        times = 2 + integers(fork(key, "times"), 1, 2)
         mark = self.config.blank + times - 1  # the symbols after the blank
-        return (
-            torch.cat([mark[..., None], symbols[:, :-1]], 1),
-            size + 1,
-            self._pick(symbols, place % n),
-            times[:, 0] * size,
-            times[:, 0],
-        )
+        tape = torch.cat([mark[:, None, None], symbols[:, :-1]], 1)
+        return tape, size + 1, self._pick(symbols, place % n), times * size, times
 
     def _reversed_addition(
-        self, key: Tensor, size: Tensor, symbols: Tensor
+        self, size: Tensor, symbols: Tensor, times: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, int | Tensor]:
-        there = torch.arange(self.config.columns, device=key.device) < size[:, None]
+        there = torch.arange(self.config.columns, device=size.device) < size[:, None]
         sums = (symbols * there[..., None]).sum(-1)
         digits, carry = [], torch.zeros_like(size)
         for total in (*sums.unbind(1), *[carry] * (self.config.letters - self.config.columns)):

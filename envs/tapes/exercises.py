@@ -28,13 +28,15 @@ class Exercise(NamedTuple):
     key: Int[Tensor, " b"]
     complexity: Int[Tensor, " b"] | None
     """None: the player's to choose."""
+    own: State | None = None
+    """The states to begin with, if not new ones."""
 
     @property
     def limit(self) -> int:
         return self.core.config.steps
 
     def reset(self, complexity: Int[Tensor, " b"]) -> State:
-        return self.core.reset(self.key, complexity)
+        return self.core.reset(self.key, complexity) if self.own is None else self.own
 
     def observe(self, state: State) -> Windows:
         return self.core.observe(state)

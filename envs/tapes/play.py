@@ -44,6 +44,8 @@ class TapeEpisodes(NamedTuple):
     """The share of episodes that begin elsewhere: half of these on the first blank behind the tape, and a half, a quarter, an eighth, ... of the others 2, 3,
     4, ... cells before it (not on the last symbol, which is right to write for who does not know that it is the last, too); of repeat-copy,
     with any of the three copies, those before it being written and the head on the blank to which they lead."""
+    own: State | None = None
+    """The states to begin with, if not new ones."""
 
     @property
     def limit(self) -> int:
@@ -60,6 +62,8 @@ class TapeEpisodes(NamedTuple):
         return self.low + (drawn * (more + 1)).long().minimum(more)
 
     def reset(self) -> State:
+        if self.own is not None:
+            return self.own
         state = self.tape.reset(self.key, self.level)
         if not self.exploring_starts:
             return state

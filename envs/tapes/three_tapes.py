@@ -158,15 +158,25 @@ class ThreeTapes:
         Raises:
             ValueError: if there is no such complexity.
         """
-        c, device = self.config, key.device
+        c = self.config
         if not ((complexity >= 1) & (complexity <= c.top)).all():
             raise ValueError(f"complexity must be from 1 to {c.top}, found {complexity.tolist()}")
         length = (complexity - 1) % c.longest + 1
         times = 2 + (complexity - 1) // c.longest
+        return self.begin(length, integers(fork(key, "symbols"), c.longest, c.symbols), times)
+
+    def begin(self, length: Int[Tensor, " b"], symbols: Int[Tensor, "b longest"], times: Int[Tensor, " b"]) -> State:
+        """Begin episodes with inputs that are known.
+
+        Args:
+            length: of every input, from 1 to the configuration's `longest`, before anything is repeated.
+            symbols: the inputs; anything beyond their ends.
+            times: how often repeat-copy repeats, 2 or 3.
+        """
+        c, device = self.config, length.device
         n = length[:, None]
-        symbols = integers(fork(key, "symbols"), c.longest, c.symbols)
         there, place = torch.arange(c.columns, device=device), torch.arange(c.letters, device=device)
-        read, write, columns, letters = there.expand(len(key), -1), place.expand(len(key), -1), length, length
+        read, write, columns, letters = there.expand(len(n), -1), place.expand(len(n), -1), length, length
         if c.task == "duplicated-input":
             read, columns = read // 3, 3 * length
         elif c.task == "repeat-copy":
@@ -177,7 +187,7 @@ class ThreeTapes:
         if c.task == "repeat-copy":
             tape = torch.where(there == 0, times[:, None], tape)
         nothing = torch.zeros_like(length)
-        memory = torch.zeros(len(key), c.cells, self.depth, device=device)
+        memory = torch.zeros(len(n), c.cells, self.depth, device=device)
         memory[:, 0] = float(c.marked)
         return State(
             tape=torch.where(there < columns[:, None], tape, c.end),

@@ -1,4 +1,4 @@
-"""Stories of one's own."""
+"""Stories and tapes of one's own."""
 
 import json
 from pathlib import Path
@@ -75,6 +75,43 @@ def test_a_malformed_story_is_refused_in_one_line(reader, tmp_path, text, expect
     assert len(ended.err.splitlines()) == 1 and "story.txt" in ended.err
 
 
-def test_only_readers_read(tmp_path):
-    weights = Path(__file__).parents[2] / "weights" / "ram-digits.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "weights"
+
+
+def test_a_player_of_tapes_is_given_some(tmp_path):
+    ended = run("answer", WEIGHTS / "rlntm-copy.safetensors", told(tmp_path, "ABBA\n\nJ\n"), folder=tmp_path)
+    assert ended.code == 0, ended.text
+    assert "ABBA → ABBA. (right)" in ended.out and "head on the input  >>>>>" in ended.out
+    added = told(tmp_path, "021+11\n2222+2222\n")
+    ended = run("answer", WEIGHTS / "player-ReversedAddition.safetensors", added, "--json", "-", folder=tmp_path)
+    rows = json.loads(ended.out)
+    assert [(row["line"], row["input"], row["output"], row["right"]) for row in rows] == [
+        (1, "021+11", "102", True),
+        (2, "2222+2222", "12221", True),
+    ]
+    assert rows[0]["heads"]["input"].startswith("v>")
+
+
+def test_an_output_that_is_wrong_is_told_so(tmp_path):
+    """Longer than it can: RL-NTM's repeated copies."""
+    given = told(tmp_path, "x2 " + "ABCDEFGHIJ" * 20)
+    ended = run("answer", WEIGHTS / "rlntm-repeatcopy.safetensors", given, "--json", "-", folder=tmp_path)
+    row = json.loads(ended.out)[0]
+    assert not row["right"] and row["expected"] == "ABCDEFGHIJ" * 40 + "." and len(row["output"]) == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("AB\nA?\n", "story.txt, line 2: unknown symbol '\\?': expected A to J"),
+        ("", "story.txt is empty"),
+        (b"A\xff\n", "line 1: byte 0xff is not UTF-8"),
+    ],
+)
+def test_a_malformed_tape_is_refused_in_one_line(tmp_path, text, expected):
+    refused(run("answer", WEIGHTS / "rlntm-copy.safetensors", told(tmp_path, text), folder=tmp_path), expected)
+
+
+def test_only_readers_and_players_of_tapes_can_be_asked(tmp_path):
+    weights = WEIGHTS / "ram-digits.safetensors"
     refused(run("answer", weights, told(tmp_path, STORY), folder=tmp_path), "expected a reader of stories")
