@@ -98,5 +98,5 @@ def test_symbols_with_longer_names_stand_apart(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="expected tapes at .*nothing, found no such file"):
+    with pytest.raises(ValueError, match=r"expected tapes at .*nothing, found no such file"):
         own_tapes(tmp_path / "nothing", COPY)
