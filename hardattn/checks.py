@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -34,6 +35,20 @@ def some_sizes(config: Any, name: str) -> None:
     object.__setattr__(config, name, found)
     if not found or min(found) < 1:
         raise ValueError(f"{name} must name at least one size of at least 1, found {found}")
+
+
+def kinds(config: Any) -> None:
+    """Raises ValueError, naming the first culprit, unless every field that is declared as a whole number (perhaps None) or as a bool is one."""
+    for name, kind in get_type_hints(type(config)).items():
+        value, allowed = getattr(config, name), get_args(kind) or (kind,)
+        if (
+            int in allowed
+            and not (isinstance(value, Integral) and not isinstance(value, bool))
+            and not (value is None and type(None) in allowed)
+        ):
+            raise ValueError(f"{name} must be a whole number, found {value!r}")
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, found {value!r}")
 
 
 def literals(config: Any) -> None:

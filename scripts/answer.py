@@ -19,7 +19,7 @@ from envs.tapes.own import own_exercises, own_tapes
 from envs.tapes.pictures import letter, names
 from envs.tapes.play import PlayTape
 from hardattn.checks import way
-from hardattn.contract import Answer, StorySpec
+from hardattn.contract import Answer, Batch, StorySpec
 from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import load_answering
 
@@ -41,7 +41,7 @@ class Options:
     The number 1 begins another story. An answer and the numbers of the lines that support it may follow a question, each after a tab; then it is
     said whether the answer was right. Only words that the reader has met in training can be used.
 
-    A player of tapes (RL-NTM, and the players of OpenAI Gym's tapes) gets an input on every line, in the letters of its pictures:
+    A player of tapes (RL-NTM, and the players of OpenAI Gym's tapes) gets an input on every line, in the letters of its pictures and without its end:
 
         ABCAD            to copy, reverse or repeat
         AABBCC           duplicated input; RL-NTM's: AAABBBCCC
@@ -56,7 +56,8 @@ class Options:
     file: Annotated[Path, tyro.conf.Positional]
     """A text file of stories or of tapes."""
     how: str | None = None
-    """The way of answering: of readers soft, argmax or sampled; of players mean, argmax or sampled. Default: the model's usual one."""
+    """The way of answering: of readers soft, argmax or sampled; of RL-NTM argmax or sampled; of other players mean or sampled. Default: the
+    model's usual one."""
     seed: int = 0
     """Of the noise in sampled."""
     json: str | None = None
@@ -135,33 +136,37 @@ def _show(console: Console, stories: list[Told], answer: Answer, spec: StorySpec
 def _played(agent: Any, task: Any, file: Path, how: str, seed: int) -> list[dict[str, Any]]:
     """One for every input: the output, what it should be, and the moves of the heads up to the last symbol of the output."""
     own_state: Any
+    question: Any
     if isinstance(task, PlayTape):
         config = task.tape.config
-        given, game = own_tapes(file, config, task.config.last)
-        moves = _moves(agent.answer(game, how, seed))
-        own_state = state = game.reset()
-        over = []  # an episode that has ended is not written to
+        given, question = own_tapes(file, config, task.config.last)
+        answer = agent.answer(question, how, seed)
+        moves = _moves(answer)
+        own_state = state = question.reset()
+        over = []
         for action in moves.unbind(1):
             over.append(state.over)
-            state, *_ = game.step(state, action)
-        writes, said = (moves[..., 1] == 1) & ~torch.stack(over, 1), moves[..., 2]
-        called = [letter(config, i).replace(" ", "·") for i in range(config.readable)]
+            state, *_ = question.step(state, action)
+        playing = ~torch.stack(over, 1)
+        writes, said = (moves[..., 1] == 1) & playing, moves[..., 2]
+        called = [letter(config, i).replace(" ", ".") for i in range(config.readable)]
         heads = {"input": "<>^v"}
     else:
-        given, exercise = own_exercises(file, task.config.tapes)
-        answer = agent.answer(exercise, how, seed)
-        moves, own_state = _moves(answer), exercise.own
+        given, question = own_exercises(file, task.config.tapes)
+        answer = agent.answer(question, how, seed)
+        moves, own_state = _moves(answer), question.own
         assert answer.trace.belief is not None
         writes, said = moves[..., 2] == 1, answer.trace.belief.argmax(-1)
-        called = names(exercise.core.config)
+        playing, called = writes, names(question.core.config)
         heads = {"input": "<.>", "memory": "<.>"}
-    rows = []
+    rows, between = [], " " if max(map(len, called)) > 1 else ""
+    right = task.score(answer, Batch(question, torch.zeros(len(given))))["error"] == 0
     for i, one in enumerate(given):
-        output = "".join(called[symbol] for symbol in said[i][writes[i]].tolist())
-        expected = "".join(called[symbol] for symbol in own_state.target[i, : int(own_state.letters[i])].tolist())
-        steps = int(writes[i].nonzero().max()) + 1 if writes[i].any() else moves.shape[1]
+        output = between.join(called[symbol] for symbol in said[i][writes[i]].tolist())
+        expected = between.join(called[symbol] for symbol in own_state.target[i, : int(own_state.letters[i])].tolist())
+        steps = int((writes if writes[i].any() else playing)[i].nonzero().max()) + 1
         paths = {name: "".join(signs[m] for m in moves[i, :steps, j].tolist()) for j, (name, signs) in enumerate(heads.items())}
-        row = {"line": one.line, "input": one.text, "output": output, "expected": expected, "right": output == expected}
+        row = {"line": one.line, "input": one.text, "output": output, "expected": expected, "right": bool(right[i])}
         rows.append({**row, "heads": paths})
     return rows
 
@@ -175,9 +180,11 @@ def _show_played(console: Console, rows: list[dict[str, Any]]) -> None:
     """The output under every input, and what the heads did."""
     for row in rows:
         told = "right" if row["right"] else f"expected {row['expected']}"
-        console.print(f"{escape(row['input'])} → [bold]{escape(row['output'])}[/] ({escape(told)})")
+        if row["output"] == row["expected"] and not row["right"]:
+            told = "too late"
+        console.print(f"{escape(row['input'])} -> [bold]{escape(row['output'])}[/] ({escape(told)})", soft_wrap=True)
         for name, path in row["heads"].items():
-            console.print(Text(f"  head on the {name:7}{path}", style="dim"))
+            console.print(Text(f"  head on the {name:7}{path}", style="dim"), soft_wrap=True)
 
 
 def _cell(weight: float) -> Text:

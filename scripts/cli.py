@@ -59,9 +59,9 @@ def main(work: Callable[[], int | None]) -> None:
     except RuntimeError as problem:
         if "allocate" not in str(problem) and "out of memory" not in str(problem).lower():
             raise
-        code = _say("failed", "out of memory: try a smaller --batch-size", 1)
+        code = _say("failed", "out of memory: try less at a time, such as a smaller --batch-size", 1)
     except MemoryError:
-        code = _say("failed", "out of memory: try a smaller --batch-size", 1)
+        code = _say("failed", "out of memory: try less at a time, such as a smaller --batch-size", 1)
     except KeyboardInterrupt:
         code = _say("stopped", "interrupted", 130)
     sys.exit(code)

@@ -161,7 +161,10 @@ class Tape:
         if c.task == "duplicated-input" and not c.fixed:
             size = size.clamp(min=c.copies) // c.copies  # Gym's n counts cells
         symbols = integers(fork(key, "symbols"), c.columns * c.rows, c.base).view(len(key), c.columns, c.rows)
-        return self.begin(size, symbols, 2 + integers(fork(key, "times"), 1, 2)[:, 0])
+        says_times = c.task == "repeat-copy" and c.fixed
+        return self.begin(
+            size, symbols, 2 + integers(fork(key, "times"), 1, 2)[:, 0] if says_times else torch.full_like(size, 3)
+        )
 
     def begin(self, size: Int[Tensor, " b"], symbols: Int[Tensor, "b columns rows"], times: Int[Tensor, " b"]) -> State:
         """Begin episodes with inputs that are known.

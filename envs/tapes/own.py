@@ -1,4 +1,4 @@
-"""Inputs of one's own for whoever plays on tapes. A line of a text file is an input, written as pictures show it; empty lines are skipped:
+"""Inputs of one's own for whoever plays on tapes. A line of a text file is an input in the letters of pictures; empty lines are skipped:
 
     task                                    a line
     copy, reverse, repeat-copy, ...         ABCAD
@@ -6,7 +6,7 @@
     repeat-copy that says how often         x3 ABC (RL-NTM's and the fixed task)
     reversed-addition                       021+11: the least significant digit first; a shorter number goes on with zeros
 
-Spaces between symbols mean nothing, unless there are so many symbols that some have longer names.
+What ends a tape is not written. Spaces between symbols mean nothing, unless there are so many symbols that some have longer names.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,9 @@ from envs.tapes.play import TapeEpisodes
 from envs.tapes.three_tapes import ThreeTapes, ThreeTapesConfig
 from envs.text import lines_of, refuse
 from hardattn.noise import keys
+
+MOST = 1000
+"""Symbols in a line for RL-NTM, whose tapes are as long as the longest needs."""
 
 
 class Given(NamedTuple):
@@ -67,10 +70,10 @@ def own_exercises(path: Path, config: ThreeTapesConfig) -> tuple[list[Given], Ex
         config: of the task as it was trained.
 
     Raises:
-        ValueError: if the file cannot be read or is not as described above; it names the file and the line.
+        ValueError: if the file cannot be read or is not as described above, or an input is longer than `MOST`; it names the file and the line.
     """
     copies = 3 if config.task == "duplicated-input" else 1
-    given = _read(path, names(config)[:-1], 1, copies, config.task == "repeat-copy", None)
+    given = _read(path, names(config)[:-1], 1, copies, config.task == "repeat-copy", MOST)
     longest = max(len(one.rows[0]) for one in given)
     core = ThreeTapes(config.stretched(max(longest, config.longest)))
     length, symbols, times = _tensors(given, core.config.longest)
@@ -78,7 +81,7 @@ def own_exercises(path: Path, config: ThreeTapesConfig) -> tuple[list[Given], Ex
     return given, Exercise(core, key, torch.ones_like(length), core.begin(length, symbols[..., 0], times))
 
 
-def _read(path: Path, called: Sequence[str], rows: int, copies: int, counted: bool, most: int | None) -> list[Given]:
+def _read(path: Path, called: Sequence[str], rows: int, copies: int, counted: bool, most: int) -> list[Given]:
     """Args: the symbols' names, numbers to add, how often every symbol stands there, whether a line says how often to repeat it, and the most symbols."""
     source, given = str(path), []
     for line, text in enumerate(lines_of(path, "tapes"), 1):
@@ -86,7 +89,7 @@ def _read(path: Path, called: Sequence[str], rows: int, copies: int, counted: bo
             continue
         word, times = text, 2
         if counted:
-            many, _, word = text.strip().partition(" ")
+            many, word = [*text.split(None, 1), ""][:2]
             if many not in ("x2", "x3"):
                 refuse(source, line, f"expected x2 or x3 and a space before the symbols, found {many[:20]!r}")
             times = int(many[1])
@@ -95,7 +98,7 @@ def _read(path: Path, called: Sequence[str], rows: int, copies: int, counted: bo
             refuse(source, line, f"expected {rows} numbers with a + between them, found {len(numbers)}")
         read = [_single(_symbols(number, called, source, line), copies, source, line) for number in numbers]
         longest = max(map(len, read))
-        if most is not None and longest > most:
+        if longest > most:
             refuse(source, line, f"at most {most} symbols fit on the tape, found {longest}")
         given.append(Given(line, text.strip(), [row + [0] * (longest - len(row)) for row in read], times))
     if not given:

@@ -110,13 +110,14 @@ def machine_text(
     tape = [called[int(symbol)] for symbol in state.tape[row, : int(state.columns[row])]]
     head = int(state.head[row])
     target = state.target[row, : int(state.letters[row])].tolist()
+    between = " " if max(map(len, called)) > 1 else ""
     return "\n".join(
         [
             f"step {int(state.time[row])} of {config.steps}",
-            "input   " + "".join(_marked(name, "green") if i == head else name for i, name in enumerate(tape)),
+            "input   " + between.join(_marked(name, "green") if i == head else name for i, name in enumerate(tape)),
             f"memory  cell {int(state.finger[row])} of {config.cells}",
-            "output  " + "".join(_marked(called[symbol], "green" if good else "red") for symbol, good in zip(said, right)),
-            "target  " + "".join(called[symbol] for symbol in target),
+            "output  " + between.join(_marked(called[symbol], "green" if good else "red") for symbol, good in zip(said, right)),
+            "target  " + between.join(called[symbol] for symbol in target),
             "",
         ]
     )

@@ -88,20 +88,21 @@ class ThreeTapesGame(Game):
             self.config = ThreeTapesConfig(task=MACHINES[task], **tapes)  # type: ignore[arg-type]
         except TypeError as problem:
             raise ValueError(f"expected fields of ThreeTapesConfig: {problem}") from None
-        if complexity is not None and not 1 <= complexity <= self.config.top:
-            raise ValueError(f"complexity must be from 1 to {self.config.top}, found {complexity}")
+        if complexity is not None and complexity not in range(1, self.config.top + 1):
+            raise ValueError(f"complexity must be a whole number from 1 to {self.config.top}, found {complexity!r}")
         self.name = f"three tapes {task}"
         self.view = view
         self.complexity = complexity
         self.core = ThreeTapes(self.config)
         size, window, depth = self.config.size, 2 * self.config.around + 1, self.core.depth
         self.cells = (window, depth)
+        most = float(self.config.steps + self.config.marked)
         self.sizes = np.array([3, 3, 2, size, depth + 1])
         self.observation_space = gym.spaces.Dict(
             {
                 "tape": gym.spaces.MultiDiscrete([size] * window),
-                # A step adds at most 1 to a number and never multiplies it by more.
-                "memory": gym.spaces.Box(-self.config.steps, self.config.steps, self.cells, np.float32),
+                # A step adds at most 1 to a number and never multiplies it by more; a mark is a 1 at the beginning.
+                "memory": gym.spaces.Box(-most, most, self.cells, np.float32),
             }
         )
         self.action_space = self._space()

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hardattn.checks import at_least_one, at_least_zero, literals
+from hardattn.checks import at_least_one, at_least_zero, kinds, literals
 from hardattn.noise import fork, integers
 
 
@@ -42,6 +42,7 @@ class ThreeTapesConfig:
 
     def __post_init__(self) -> None:
         literals(self)
+        kinds(self)
         at_least_one(self, "symbols", "steps", "longest", "cells")
         at_least_zero(self, "around")
         if self.depth is not None:

@@ -1,6 +1,7 @@
 """RL-NTM: over all paths its gradient is that of the expected reward, and it learns where to go."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -246,11 +247,35 @@ def test_longer_exercises_come_with_a_higher_level():
 
 def test_weights_of_an_easier_curriculum_begin_at_this_ones_first_level():
     easy, hard = (agent_of(ExercisesConfig(ThreeTapesConfig(longest=9), start=start).build()) for start in (2, 6))
+    easy.mistakes.fill_(0.01)
+    easy.updates.fill_(500)
     hard.load_state_dict(easy.state_dict())
-    assert (int(hard.level), hard.stage[0], easy.stage[0]) == (2, 6, 2)
+    assert easy.stage == pytest.approx((2, 0.01, 500)) and hard.stage == (6, 1.0, 0)
+    batch = batch_of(ExercisesConfig(ThreeTapesConfig(longest=9), start=6).build(), rows=20)
+    assert hard.eval()(batch).terms["level"] == 6
+    hard.train()(batch)
+    assert hard.stage[0] == 6 and hard.stage[2] == 1
     easy.level.fill_(8)
     hard.load_state_dict(easy.state_dict())
-    assert hard.stage[0] == 8
+    assert hard.stage == easy.stage
+
+
+def test_who_discounts_is_paid_for_what_it_says_from_chance_and_sooner_is_better():
+    """Two moves: the first waits, the second scores a symbol that was thought to have a probability of 1/2; of 3 symbols."""
+    agent = agent_of(discount=0.5, baseline="none")
+    nothing = torch.zeros(2, 1)
+    log_prob = nothing.clone().requires_grad_()
+    episode = agent._practise(batch_of(rows=1))[0]
+    right, chance = math.log(0.5), math.log(agent.spec.symbols)
+    episode = episode._replace(
+        log_prob=log_prob, entropy=nothing, reward=torch.tensor([[0.0], [right]]), scored=torch.tensor([[False], [True]])
+    )
+    agent.judge(episode).total.backward()
+    assert log_prob.grad[:, 0].tolist() == pytest.approx([-0.5 * (right + chance), -(right + chance)])
+    agent = agent_of(baseline="none")
+    log_prob.grad = None
+    agent.judge(episode).total.backward()
+    assert log_prob.grad[:, 0].tolist() == pytest.approx([-right, -right])
 
 
 def test_it_learns_to_copy():

@@ -80,6 +80,7 @@ TWICE, REPEAT = TapeConfig("duplicated-input"), TapeConfig("repeat-copy", fixed=
         (TWICE, "A" * 34, "line 1: at most 16 symbols fit on the tape, found 17"),
         (REPEAT, "ABC\n", "line 1: expected x2 or x3 and a space before the symbols, found 'ABC'"),
         (REPEAT, "x2\n", "line 1: expected at least one symbol, found none"),
+        (REPEAT, "x4 AB\n", "line 1: expected x2 or x3 and a space before the symbols, found 'x4'"),
         (ADD, "012\n", r"line 1: expected 2 numbers with a \+ between them, found 1"),
         (ADD, "012+3\n", "line 1: unknown symbol '3': expected 0 to 2"),
     ],
@@ -95,6 +96,16 @@ def test_symbols_with_longer_names_stand_apart(tmp_path):
     assert exercise.reset(torch.tensor([1])).tape[0, :5].tolist() == [0, 59, 51, 52, 60]
     with pytest.raises(ValueError, match="unknown symbol 'AB': expected A to 59"):
         own_exercises(told(tmp_path, "AB\n"), config)
+
+
+def test_a_line_for_rl_ntm_has_an_end(tmp_path):
+    with pytest.raises(ValueError, match="line 2: at most 1000 symbols fit on the tape, found 1001"):
+        own_exercises(told(tmp_path, "A\n" + "A" * 1001), ThreeTapesConfig())
+
+
+def test_any_space_may_stand_behind_how_often(tmp_path):
+    _, game = own_tapes(told(tmp_path, "  x3\tAB\n"), REPEAT)
+    assert game.reset().tape[0, :4, 0].tolist() == [7, 0, 1, 5] and game.reset().letters.tolist() == [7]
 
 
 def test_a_missing_file_is_named(tmp_path):

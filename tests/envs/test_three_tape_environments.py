@@ -120,6 +120,16 @@ def test_a_move_that_may_not_be_made_is_not_and_the_output_comes_in_time():
     assert (info["said"][:letters] == 0).all() and not info["allowed_output"].any()
 
 
+def test_the_memory_stays_within_its_space():
+    env = ThreeTapesEnv(marked=True, **SMALL)
+    observation, _ = env.reset(seed=0)
+    most = {name: np.full(box.shape, box.high.max(), np.float32) for name, box in env.action_space.items() if box.shape}
+    for _ in range(12):
+        assert env.observation_space.contains(observation)
+        observation, *_ = env.step({"tape": STAY, "memory": STAY, "output": 0, **most})
+    assert env.observation_space.contains(observation) and observation["memory"].max() == 13
+
+
 def test_both_views_mean_the_same():
     flat, parts = (ThreeTapesEnv("Reverse", view=view, **SMALL) for view in ("multidiscrete", "dict"))
     for env in (flat, parts):
@@ -173,7 +183,7 @@ def test_pictures():
     [
         ({"task": "Sort"}, "task must be one of Copy, .*, found 'Sort'"),
         ({"view": "box"}, "view must be one of dict, multidiscrete, found 'box'"),
-        ({"complexity": 99}, "complexity must be from 1 to 9, found 99"),
+        ({"complexity": 99}, "complexity must be a whole number from 1 to 9, found 99"),
         ({"cells": 2}, "a window must fit the memory"),
         ({"tapes": 2}, "expected fields of ThreeTapesConfig: .*'tapes'"),
         ({"render_mode": "human"}, 'render_mode must be None or one of "ansi", "rgb_array"'),

@@ -1,12 +1,22 @@
 """A bad setting is named, with what was expected and what was found."""
 
 import math
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
 
+import numpy as np
 import pytest
 
-from hardattn.checks import above_zero, at_least_one, at_least_zero, literals, way
+from hardattn.checks import above_zero, at_least_one, at_least_zero, kinds, literals, way
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 1
+    depth: int | None = None
+    marked: bool = False
+    part: float = 0.5
 
 
 class Settings:
@@ -44,3 +54,20 @@ def test_the_usual_way_is_the_first_and_others_are_refused():
     for unknown in ("", "sideways"):
         with pytest.raises(ValueError, match=rf"^how must be one of mean, random; found '{unknown}'$"):
             way(unknown, ("mean", "random"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"size": 2.0}, "size must be a whole number, found 2.0"),
+        ({"size": None}, "size must be a whole number, found None"),
+        ({"size": True}, "size must be a whole number, found True"),
+        ({"depth": "3"}, "depth must be a whole number, found '3'"),
+        ({"marked": 1}, "marked must be True or False, found 1"),
+    ],
+)
+def test_kinds(wrong, found):
+    for right in ({}, {"depth": 3}, {"size": np.int64(4), "marked": True, "part": 1}):
+        kinds(Config(**right))
+    with pytest.raises(ValueError, match=found):
+        kinds(Config(**wrong))

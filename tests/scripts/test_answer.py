@@ -81,7 +81,7 @@ WEIGHTS = Path(__file__).parents[2] / "weights"
 def test_a_player_of_tapes_is_given_some(tmp_path):
     ended = run("answer", WEIGHTS / "rlntm-copy.safetensors", told(tmp_path, "ABBA\n\nJ\n"), folder=tmp_path)
     assert ended.code == 0, ended.text
-    assert "ABBA → ABBA. (right)" in ended.out and "head on the input  >>>>>" in ended.out
+    assert "ABBA -> ABBA. (right)" in ended.out and "head on the input  >>>>>" in ended.out
     added = told(tmp_path, "021+11\n2222+2222\n")
     ended = run("answer", WEIGHTS / "player-ReversedAddition.safetensors", added, "--json", "-", folder=tmp_path)
     rows = json.loads(ended.out)
