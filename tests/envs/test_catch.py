@@ -7,12 +7,13 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.catch import LEFT, RIGHT, STAY, Catch, CatchConfig, CatchEnv, CatchVectorEnv, State
 from hardattn.noise import integers, keys, uniform
+from tests.envs.side_by_side import equals_singles
 
 IDS = [f"hardattn/Catch{name}-v0" for name in ("", "MultiDiscrete", "Discrete", "Full")]
 
@@ -150,31 +151,7 @@ def test_every_view_means_the_same():
 @pytest.mark.parametrize("mode", AutoresetMode)
 @pytest.mark.parametrize("name", IDS)
 def test_it_equals_single_environments_bit_for_bit(name, mode):
-    count, kwargs = 3, {"config": {"height": 5}}
-    native = gym.make_vec(f"envs:{name}", count, autoreset_mode=mode, **kwargs)
-    singles = SyncVectorEnv([lambda: gym.make(name, **kwargs)] * count, autoreset_mode=mode)
-    assert isinstance(native, CatchVectorEnv) and native.metadata == singles.metadata
-    assert native.action_space == singles.action_space and native.observation_space == singles.observation_space
-    native.action_space.seed(0)
-
-    def same(ours, theirs):
-        assert data_equivalence(ours, theirs, exact=True)
-        return ours
-
-    same(native.reset(seed=[3, 4, 3]), singles.reset(seed=[3, 4, 3]))
-    endings = 0
-    for t in range(14):
-        actions = native.action_space.sample()
-        _, _, terminated, truncated, _ = same(native.step(actions), singles.step(actions))
-        endings += (terminated | truncated).sum()
-        if mode is AutoresetMode.DISABLED and terminated.any():
-            same(native.reset(options={"reset_mask": terminated}), singles.reset(options={"reset_mask": terminated.copy()}))
-        elif t == 6:
-            mask = np.array([True, True, False])
-            options = {"reset_mask": mask, "instance": 7}
-            same(*(env.reset(seed=[4, None, None], options=dict(options)) for env in (native, singles)))
-    assert endings > count
-    same(native.reset(), singles.reset())
+    equals_singles(name, mode, CatchVectorEnv, seed=[3, 4, 3], rounds=14, again=6, config={"height": 5})
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

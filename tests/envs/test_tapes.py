@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from envs.tapes import EXERCISES, Curriculum, Promotion, Tape, TapeConfig, TapeEnv, TapeVectorEnv, Widening
 from envs.tapes.algorithmic import LONGEST
 from hardattn.noise import integers, keys
+from tests.envs.side_by_side import equals_singles
 
 IDS = [f"hardattn/{name}{view}-v0" for name in EXERCISES for view in ("", "MultiDiscrete", "Discrete")]
 EASY = Promotion(window=3)
@@ -348,30 +349,7 @@ CASES = [(name, IDS[3 * i + i % 3], list(AutoresetMode)[(i // 3) % 3]) for i, na
 
 @pytest.mark.parametrize(("name", "id", "mode"), CASES)
 def test_it_equals_single_environments_bit_for_bit(name, id, mode):
-    count = 3
-    native = gym.make_vec(f"envs:{id}", count, autoreset_mode=mode)
-    singles = SyncVectorEnv([lambda: gym.make(id)] * count, autoreset_mode=mode)
-    assert isinstance(native, TapeVectorEnv) and native.metadata == singles.metadata
-    assert native.action_space == singles.action_space and native.observation_space == singles.observation_space
-    native.action_space.seed(0)
-
-    def same(ours, theirs):
-        assert data_equivalence(ours, theirs, exact=True)
-        return ours
-
-    same(native.reset(seed=3), singles.reset(seed=3))
-    endings = 0
-    for t in range(25):
-        actions = native.action_space.sample()
-        _, _, terminated, truncated, _ = same(native.step(actions), singles.step(actions))
-        endings += (terminated | truncated).sum()
-        if mode is AutoresetMode.DISABLED and terminated.any():
-            same(native.reset(options={"reset_mask": terminated}), singles.reset(options={"reset_mask": terminated.copy()}))
-        elif t == 12:
-            options = {"reset_mask": np.array([True, True, False]), "instance": 9}
-            same(*(env.reset(seed=[4, None, None], options=dict(options)) for env in (native, singles)))
-    assert endings > count
-    same(native.reset(), singles.reset())
+    equals_singles(id, mode, TapeVectorEnv, rounds=25, again=12)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
 from envs.tapes import MACHINES, ThreeTapesEnv, ThreeTapesVectorEnv
 from envs.tapes.three_tape_environments import SURE
+from tests.envs.side_by_side import equals_singles
 
 IDS = [f"hardattn/RLNTM{name}{view}-v0" for name in MACHINES for view in ("", "MultiDiscrete")]
 BACK, STAY, FORWARD = range(3)
@@ -40,30 +41,8 @@ def test_spaces():
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_it_equals_single_environments_bit_for_bit(name, mode):
     """Some are reset in between, so that not all end at the same time."""
-    count, id = 3, f"hardattn/RLNTM{name}{'MultiDiscrete' if mode is AutoresetMode.NEXT_STEP else ''}-v0"
-    sizes = {"symbols": 5, "longest": 3, "steps": 10, "cells": 5}
-    native = gym.make_vec(f"envs:{id}", count, autoreset_mode=mode, **sizes)
-    singles = SyncVectorEnv([lambda: gym.make(id, **sizes)] * count, autoreset_mode=mode)
-    assert isinstance(native, ThreeTapesVectorEnv) and native.metadata == singles.metadata
-    assert native.action_space == singles.action_space and native.observation_space == singles.observation_space
-    native.action_space.seed(0)
-
-    def same(ours, theirs):
-        assert data_equivalence(ours, theirs, exact=True)
-        return ours
-
-    same(native.reset(seed=3), singles.reset(seed=3))
-    endings = 0
-    for t in range(25):
-        actions = native.action_space.sample()
-        _, _, terminated, truncated, _ = same(native.step(actions), singles.step(actions))
-        endings += (terminated | truncated).sum()
-        if mode is AutoresetMode.DISABLED and terminated.any():
-            same(native.reset(options={"reset_mask": terminated}), singles.reset(options={"reset_mask": terminated.copy()}))
-        elif t == 4:
-            options = {"reset_mask": np.array([True, True, False]), "instance": 9}
-            same(*(env.reset(seed=[4, None, None], options=dict(options)) for env in (native, singles)))
-    assert endings >= count
+    id = f"hardattn/RLNTM{name}{'MultiDiscrete' if mode is AutoresetMode.NEXT_STEP else ''}-v0"
+    equals_singles(id, mode, ThreeTapesVectorEnv, rounds=25, again=4, **{**SMALL, "steps": 10})
 
 
 def played(env: gym.Env, choose) -> tuple[list[float], dict]:
