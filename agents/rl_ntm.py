@@ -14,7 +14,6 @@ Where this differs from the paper: a symbol's vector is learned for both control
 stays in the authors' program. The last moves are given as one-hot vectors. The optimiser is the learner's affair.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -106,17 +105,12 @@ class RLNTMConfig:
     """What is subtracted from the return: a regression on the whole input and what was seen, on what was seen, or nothing."""
     entropy: float = 0.0
     """Weight of the moves' entropy in the loss, in nats per step."""
-    discount: float = 1.0
-    """Of what the moves are rewarded for, per step. Below 1 a score later counts for less: who could wait, and remember the input, does better to go
-    on. Rewards are then counted from chance, ln(symbols) more each, so that a score pays and does not cost. 1: the paper."""
 
     def __post_init__(self) -> None:
         literals(self)
         at_least_one(self, "hidden")
         above_zero(self, "inverse_temperature", "scale")
         at_least_zero(self, "entropy")
-        if not 0 < self.discount <= 1:
-            raise ValueError(f"discount must be above 0 and at most 1, found {self.discount}")
 
     def build(self, spec: TapeSpec) -> "RLNTM":
         return RLNTM(spec, self)
@@ -143,8 +137,6 @@ class Episode(NamedTuple):
     entropy: Float[Tensor, "t b"]
     reward: Float[Tensor, "t b"]
     """With its gradient in predictions and memory."""
-    scored: Bool[Tensor, "t b"]
-    """Whether a symbol was."""
     whole: Int[Tensor, "b columns"]
     """The input."""
     right: Float[Tensor, " b"]
@@ -255,12 +247,9 @@ class RLNTM(nn.Module):
         return self.judge(self._practise(batch)[0])
 
     def judge(self, episode: Episode) -> Loss:
-        """The loss of episodes that were played. Its mean gradient, but for the baseline's, is that of minus the expected total reward (of the moves the
-        discounted one)."""
+        """The loss of episodes that were played. Its mean gradient, but for the baseline's, is that of minus the expected total reward."""
         reward, config = episode.reward, self.config
-        # From chance or not: all symbols are scored in the end, so without a discount it is the same but for a constant.
-        paid = reward.detach() + (math.log(self.spec.symbols) * episode.scored if config.discount < 1 else 0.0)
-        returns = returns_to_go(paid, config.discount)
+        returns = returns_to_go(reward.detach())
         expected: Tensor | float = 0.0 if self.baseline is None else self.baseline(episode.seen, episode.whole)
         nll, entropy = -reward.sum(0).mean(), episode.entropy.mean()
         reinforce = score_function(episode.log_prob, returns, expected)
@@ -351,7 +340,7 @@ class RLNTM(nn.Module):
             log_prob, entropy = self.policy.log_prob(moves.to(logits), logits), self.policy.entropy(logits)
             paid = predicted.log_softmax(2).gather(2, scored.clamp(min=0)[..., None])[..., 0]
             reward = torch.where(scored >= 0, paid, 0.0)
-        return Episode(seen, moves, log_prob, entropy, reward, scored >= 0, whole, right, walk.predicted.softmax(2))
+        return Episode(seen, moves, log_prob, entropy, reward, whole, right, walk.predicted.softmax(2))
 
     def _possible(self, logits: Float[Tensor, "*r n"], allowed: Bool[Tensor, "*r n"]) -> Float[Tensor, "*r n"]:
         """The moves' logits as they are drawn from."""

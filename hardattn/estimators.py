@@ -77,15 +77,9 @@ def gaussian_entropy(std: float, dimensions: int) -> float:
     return dimensions * (0.5 * math.log(2 * math.pi * math.e) + math.log(std))
 
 
-def returns_to_go(reward: Float[Tensor, "t *r b"], discount: float = 1.0) -> Float[Tensor, "t *r b"]:
-    """Entry i is the sum of the rewards from i on, the k-th of them times discount^k: what a move can still influence (Sutton et al. 1999,
-    Theorem 1)."""
-    if discount == 1:
-        return reward.flip(0).cumsum(0).flip(0)
-    returns = reward.clone()
-    for i in range(len(reward) - 2, -1, -1):
-        returns[i] += discount * returns[i + 1]
-    return returns
+def returns_to_go(reward: Float[Tensor, "t *r b"]) -> Float[Tensor, "t *r b"]:
+    """Entry i is the sum of the rewards from i on: what a move can still influence (Sutton et al. 1999, Theorem 1)."""
+    return reward.flip(0).cumsum(0).flip(0)
 
 
 def generalised_advantage(

@@ -1,7 +1,6 @@
 """RL-NTM: over all paths its gradient is that of the expected reward, and it learns where to go."""
 
 import dataclasses
-import math
 from typing import Any
 
 import pytest
@@ -258,24 +257,6 @@ def test_weights_of_an_easier_curriculum_begin_at_this_ones_first_level():
     easy.level.fill_(8)
     hard.load_state_dict(easy.state_dict())
     assert hard.stage == easy.stage
-
-
-def test_who_discounts_is_paid_for_what_it_says_from_chance_and_sooner_is_better():
-    """Two moves: the first waits, the second scores a symbol that was thought to have a probability of 1/2; of 3 symbols."""
-    agent = agent_of(discount=0.5, baseline="none")
-    nothing = torch.zeros(2, 1)
-    log_prob = nothing.clone().requires_grad_()
-    episode = agent._practise(batch_of(rows=1))[0]
-    right, chance = math.log(0.5), math.log(agent.spec.symbols)
-    episode = episode._replace(
-        log_prob=log_prob, entropy=nothing, reward=torch.tensor([[0.0], [right]]), scored=torch.tensor([[False], [True]])
-    )
-    agent.judge(episode).total.backward()
-    assert log_prob.grad[:, 0].tolist() == pytest.approx([-0.5 * (right + chance), -(right + chance)])
-    agent = agent_of(baseline="none")
-    log_prob.grad = None
-    agent.judge(episode).total.backward()
-    assert log_prob.grad[:, 0].tolist() == pytest.approx([-right, -right])
 
 
 def test_it_learns_to_copy():
