@@ -50,7 +50,8 @@ def looks_of(batch: Batch, answer: Answer) -> figures.Looks:
     trace = answer.trace
     assert trace.gaze is not None
     glimpses = batch.question.look(trace.gaze.transpose(0, 1)).transpose(0, 1)
-    return figures.Looks(batch.question.image, glimpses, trace.gaze, batch.question.eye, trace.belief, batch.target)
+    taken = trace.glimpses.round().long() if trace.glimpses is not None else None
+    return figures.Looks(batch.question.image, glimpses, trace.gaze, batch.question.eye, trace.belief, batch.target, taken)
 
 
 @torch.inference_mode()
@@ -89,7 +90,12 @@ def _glimpses(looks: figures.Looks, everywhere: figures.Looks, title: str, movin
         "glimpses": figures.glimpse_paths(looks, title=title),
         "seen": figures.reconstructions(looks, title=title),
         "fixations": figures.heat_map(
-            everywhere.images, everywhere.gaze, reach=everywhere.eye.reach, per_glimpse=True, title=title
+            everywhere.images,
+            everywhere.gaze,
+            reach=everywhere.eye.reach,
+            taken=everywhere.taken,
+            per_glimpse=True,
+            title=title,
         ),
     }
     return Drawn(still, {"animation": figures.animate(looks)} if moving else {})

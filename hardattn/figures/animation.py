@@ -138,7 +138,8 @@ class _Player:
         h, w = looks.images.shape[-2:]
         display, seen = Display(looks.images), reconstruct(looks)
         self.colours = time_colours(looks.gaze.shape[1])
-        self.places, self.corners = looks.places[i].numpy(), looks.corners[i].numpy()
+        n = looks.stop(i)
+        self.places, self.corners = looks.places[i, :n].numpy(), looks.corners[i, :n].numpy()
         self.canvases = [display(c, (s == looks.eye.scales).numpy()) for c, s in zip(seen.canvas[i], seen.scale[i])]
         self.belief = looks.belief[i].numpy() if looks.belief is not None else None
         self.names = names
@@ -188,7 +189,9 @@ class _Player:
         self.moving += [(axes, artist) for artist in (*self.bars, self.said, self.verdict)]
 
     def draw(self, time: int, way: float, settled: float, over: bool) -> None:
-        """See `_timetable`."""
+        """See `_timetable`. An eye that has stopped stays where it is."""
+        if time >= len(self.places):
+            time, way, settled = len(self.places) - 1, 0.0, 1.0
         following = min(time + 1, len(self.places) - 1)
         # While the eye moves its windows are between pixels.
         corner = (1 - way) * self.corners[time] + way * self.corners[following]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, PowerNorm
@@ -48,6 +48,7 @@ def heat_map(
     gaze: Float[Tensor, "b t 2"],
     *,
     reach: tuple[float, float],
+    taken: Int[Tensor, " b"] | None = None,
     per_glimpse: bool = False,
     blur: float | None = None,
     title: str = "",
@@ -59,6 +60,7 @@ def heat_map(
         images: the scenes, as many as one likes.
         gaze: where each was looked at.
         reach: pixels from the middle to a gaze of 1, (vertically, horizontally).
+        taken: how many glimpses each was given; those after them do not count. None: all.
         per_glimpse: also one small map for every glimpse but the first, which the environment chose.
         blur: see `density`.
         title: of the page.
@@ -69,9 +71,12 @@ def heat_map(
     mean = images.detach().cpu().float().mean(0)
     mean = mean / mean.abs().max().clamp(min=1e-6) * 0.6  # the mean of many scenes is dim
     shown = Display(mean[None])(mean)
-    maps = [density(gaze, size=(h, w), reach=reach, blur=blur).numpy()]
+    counts = torch.full((b,), t) if taken is None else taken.cpu()
+    there = torch.arange(t) < counts[:, None]
+    gaze = gaze.detach().cpu()
+    maps = [density(gaze[there], size=(h, w), reach=reach, blur=blur).numpy()]
     if per_glimpse:
-        maps += [density(gaze[:, i], size=(h, w), reach=reach, blur=blur).numpy() for i in range(1, t)]
+        maps += [density(gaze[there[:, i], i], size=(h, w), reach=reach, blur=blur).numpy() for i in range(1, t)]
     norm = PowerNorm(0.5, 0, max(1.0, *(m.max() for m in maps)))
 
     margin, large = 0.3, 3.4
@@ -84,7 +89,7 @@ def heat_map(
     head = 0.55 + (0.4 if title else 0.0)
     bar = margin + wide + (0.3 + columns * step if columns else 0.0) + 0.15
     page = Page(bar + 0.95, head + high + margin, dpi, title)
-    page.write(margin, head - 0.17, f"{b * t:,} fixations, {b:,} scenes", size=style.BODY)
+    page.write(margin, head - 0.17, f"{int(there.sum()):,} fixations, {b:,} scenes", size=style.BODY)
 
     colours = _overlay()
 

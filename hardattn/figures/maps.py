@@ -117,7 +117,7 @@ class _Sheet:
         self.images = images.detach().cpu().float()
         # What draws a belief looks at the last two only.
         self.looks = Looks._make(
-            [self.images, None, None, None, *(x.detach().cpu() if x is not None else None for x in (belief, target))]
+            [self.images, None, None, None, *(x.detach().cpu() if x is not None else None for x in (belief, target)), None]
         )
         b, _, h, w = images.shape
         n = belief.shape[-1] if belief is not None else 0

@@ -34,6 +34,12 @@ class Looks(NamedTuple):
     belief: Float[Tensor, "b t n"] | None = None
     """Class probabilities after every glimpse."""
     target: Int[Tensor, " b"] | None = None
+    taken: Int[Tensor, " b"] | None = None
+    """How many glimpses it took before it stopped, at least 1; those after them are not drawn. None: all."""
+
+    def stop(self, i: int) -> int | None:
+        """Before which glimpse scene i's are cut off. None: nowhere."""
+        return None if self.taken is None else int(self.taken[i])
 
     @property
     def patches(self) -> Float[Tensor, "b t k c g g"]:
@@ -79,6 +85,7 @@ def checked(looks: Looks) -> Looks:
         "glimpses": (b, t, looks.eye.scales * c, side, side),
         "belief": (b, t, *looks.belief.shape[2:]) if looks.belief is not None else None,
         "target": (b,),
+        "taken": (b,),
     }
     for name, shape in expected.items():
         found = getattr(looks, name)
@@ -90,8 +97,10 @@ def checked(looks: Looks) -> Looks:
         raise ValueError(f"there must be something to draw: found {b} scenes of {t} glimpses")
     images, glimpses, gaze = (x.detach().cpu().float() for x in (looks.images, looks.glimpses, looks.gaze))
     belief = looks.belief.detach().cpu().float() if looks.belief is not None else None
-    target = looks.target.cpu() if looks.target is not None else None
-    return Looks(images, glimpses, gaze, looks.eye, belief, target)
+    target, taken = (x.cpu() if x is not None else None for x in (looks.target, looks.taken))
+    if taken is not None and not ((taken >= 1) & (taken <= t)).all():
+        raise ValueError(f"taken must be from 1 to {t} glimpses, found {taken.tolist()}")
+    return Looks(images, glimpses, gaze, looks.eye, belief, target, taken)
 
 
 def reconstruct(looks: Looks) -> Seen:

@@ -76,8 +76,9 @@ def _path(axes: Axes, looks: Looks, i: int, display: Display, inches: float) -> 
     """The image, the windows that were read, and numbered fixations joined by a path."""
     h, w = looks.images.shape[-2:]
     show(axes, display(looks.images[i]))
-    corners, places = looks.corners[i].numpy(), looks.places[i].numpy()
-    colours = time_colours(len(places))
+    n = looks.stop(i)
+    corners, places = looks.corners[i, :n].numpy(), looks.places[i, :n].numpy()
+    colours = time_colours(looks.gaze.shape[1])[:n]
     for corner, colour in zip(corners, colours):
         outline(axes, corner, widths(looks.eye), colour)
     for start, end, colour in zip(places, places[1:], colours[1:]):
@@ -124,7 +125,7 @@ def _glimpses(page: Page, left: float, top: float, row: float, cell: float, look
     axes.set_xlim(0, t)
     axes.set_ylim(scales, 0)
     inset = 0.06
-    for column, colour in enumerate(time_colours(t)):
+    for column, colour in enumerate(time_colours(t)[: looks.stop(i)]):
         for line in range(scales):
             show(axes, display(patches[column, line]), left=column + inset, top=line + inset, width=1 - 2 * inset)
             frame = {"edgecolor": colour, "linewidth": 1.9 if line == 0 else 0.9, "fill": False, "joinstyle": "miter"}
@@ -147,16 +148,18 @@ def _belief(page: Page, left: float, top: float, strip: float, row: float, looks
     assert looks.belief is not None
     belief = looks.belief[i].numpy()
     t, n = belief.shape
+    belief = belief[: looks.stop(i)]
     height = min(row - NUMBERS, 0.24 * n)
     axes = page.axes(left, top + NUMBERS + (row - NUMBERS - height) / 2, strip, height)
     _numbers(axes, t, strip / t)
-    axes.imshow(belief.T, cmap=style.BELIEF, vmin=0, vmax=1, aspect="auto", extent=(0, t, n, 0), interpolation="nearest")
+    extent = (0, len(belief), n, 0)
+    axes.imshow(belief.T, cmap=style.BELIEF, vmin=0, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
     if n <= 30:
-        axes.hlines(range(1, n), 0, t, color=style.PAPER, linewidth=0.8)
-    axes.vlines(range(1, t), 0, n, color=style.PAPER, linewidth=0.8)
+        axes.hlines(range(1, n), 0, len(belief), color=style.PAPER, linewidth=0.8)
+    axes.vlines(range(1, len(belief)), 0, n, color=style.PAPER, linewidth=0.8)
     best = belief.argmax(-1)
     dots = [style.ink_on(style.BELIEF(float(belief[j, k]))) for j, k in enumerate(best)]
-    axes.scatter(np.arange(t) + 0.5, best + 0.5, s=min(9.0, 130 * height / n), color=dots, linewidths=0, zorder=3)
+    axes.scatter(np.arange(len(best)) + 0.5, best + 0.5, s=min(9.0, 130 * height / n), color=dots, linewidths=0, zorder=3)
     axes.set_xlim(0, t)
     axes.set_ylim(n, 0)
     true = int(looks.target[i]) if looks.target is not None else None
@@ -176,7 +179,7 @@ def _belief(page: Page, left: float, top: float, strip: float, row: float, looks
 def _answer(page: Page, left: float, top: float, row: float, looks: Looks, i: int, names: Sequence[str]) -> None:
     """What it says in the end, and whether that is right."""
     assert looks.belief is not None
-    belief = looks.belief[i, -1]
+    belief = looks.belief[i, : looks.stop(i)][-1]
     said = int(belief.argmax())
     true = int(looks.target[i]) if looks.target is not None else None
     colour, verdict = verdict_of(said, true, names)
@@ -234,7 +237,10 @@ def reconstructions(
         show(page.picture(MARGIN, top, cell[0], (h, w)), display(looks.images[i]))
         if true is not None and looks.belief is not None:
             page.write(MARGIN, line, f"it is {names[true]}", color=style.MUTED)
+        taken = range(t)[: looks.stop(i)]
         for left, time in zip(lefts, shown):
+            if time not in taken:
+                break
             axes = page.picture(left, top, cell[0], (h, w))
             show(axes, display(seen.canvas[i, time], (seen.scale[i, time] == looks.eye.scales).numpy()))
             path = places[i, : time + 1]

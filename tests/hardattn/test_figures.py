@@ -549,3 +549,30 @@ def test_a_window_does_not_draw_over_its_neighbours(box):
     changed = np.argwhere((figures.windows(images, before, dpi=100) != figures.windows(images, after, dpi=100)).any(-1))
     assert len(changed)
     assert (np.ptp(changed, axis=0) <= 1.12 * 145 + 3).all()
+
+
+# Who stops
+
+
+def test_what_comes_after_it_has_stopped_is_not_drawn():
+    looks = scenes()._replace(taken=torch.tensor([1, 3]))
+    other = scenes(seed=1)
+    after = torch.arange(3) >= looks.taken[:, None]
+    elsewhere = look(looks.images, looks.gaze.where(~after[..., None], other.gaze), looks.eye)
+    spoilt = looks._replace(
+        glimpses=elsewhere.glimpses, gaze=elsewhere.gaze, belief=looks.belief.where(~after[..., None], other.belief)
+    )
+    assert not torch.equal(spoilt.gaze, looks.gaze)
+    for picture in (figures.glimpse_paths, figures.reconstructions, figures.animate):
+        assert np.array_equal(picture(looks), picture(spoilt))
+        assert not np.array_equal(picture(looks), picture(looks._replace(taken=None)))
+
+    def heat(some):
+        return figures.heat_map(some.images, some.gaze, reach=some.eye.reach, taken=some.taken, per_glimpse=True)
+
+    assert np.array_equal(heat(looks), heat(spoilt)) and not np.array_equal(heat(looks), heat(looks._replace(taken=None)))
+
+
+def test_nobody_stops_before_the_first_glimpse():
+    with pytest.raises(ValueError, match=r"taken must be from 1 to 3 glimpses, found \[0, 3\]"):
+        figures.glimpse_paths(scenes()._replace(taken=torch.tensor([0, 3])))
