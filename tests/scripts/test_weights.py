@@ -178,8 +178,10 @@ def test_a_machine_sorts_better_than_the_published_lstm():
     assert scores["bits"].mean() == pytest.approx(37.55, abs=0.3)
 
 
-@pytest.mark.parametrize("name", ["rlntm-copy", "rlntm-reverse"])
-def test_heads_that_were_trained_by_reinforcement_solve_ten_times_the_length(name):
+@pytest.mark.parametrize(
+    ("name", "lengths"), [("rlntm-copy", (10, 50, 100)), ("rlntm-reverse", (10, 50, 100)), ("rlntm-repeatcopy", (20, 100))]
+)
+def test_heads_that_were_trained_by_reinforcement_solve_at_least_five_times_the_length(name, lengths):
     trained = load_trained(WEIGHTS / f"{name}.safetensors", Path("nowhere"))
-    for part in ("length-10", "length-50", "length-100"):
+    for part in (f"length-{length}" for length in lengths):
         assert answer_all(trained.agent, trained.task, part, "argmax").scores["solved"].mean() >= 99
