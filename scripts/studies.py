@@ -360,7 +360,8 @@ _RL_NTM: dict[str, tuple[Any, ThreeTapesConfig, int]] = {
 }
 for _machine, (_controller, _tapes, _steps) in _RL_NTM.items():
     STUDIES[f"rlntm-{_machine}"] = Study(
-        task=ExercisesConfig(tapes=_tapes, lengths=(100,), frozen=500),
+        # Of a duplicated input shorter than that, a window shows all.
+        task=ExercisesConfig(tapes=_tapes, start=5 if _machine == "duplicated" else 1, lengths=(100,), frozen=500),
         agent=RLNTMConfig(controller=_controller, hidden=35, inverse_temperature=0.3),
         learner=LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0),
         fit=FitConfig(steps=_steps, batch_size=100, evaluate_every=200, save_every=200),

@@ -93,11 +93,12 @@ def test_a_player_of_tapes_is_given_some(tmp_path):
 
 
 def test_an_output_that_is_wrong_is_told_so(tmp_path):
-    """Longer than it can: RL-NTM's repeated copies."""
-    given = told(tmp_path, "x2 " + "ABCDEFGHIJ" * 20)
-    ended = run("answer", WEIGHTS / "rlntm-repeatcopy.safetensors", given, "--json", "-", folder=tmp_path)
-    row = json.loads(ended.out)[0]
-    assert not row["right"] and row["expected"] == "ABCDEFGHIJ" * 40 + "." and len(row["output"]) == 401
+    """Longer than it can remember."""
+    given = told(tmp_path, "AAABBBCCC\n" + "AAABBBCCCDDDEEEFFFGGGHHHIIIJJJ" * 4)
+    ended = run("answer", WEIGHTS / "rlntm-duplicated.safetensors", given, "--json", "-", folder=tmp_path)
+    short, long = json.loads(ended.out)
+    assert short["right"] and short["output"] == "ABC."
+    assert not long["right"] and long["expected"] == "ABCDEFGHIJ" * 4 + "." and len(long["output"]) == 41
 
 
 @pytest.mark.parametrize(
