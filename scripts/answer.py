@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from jaxtyping import Int
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from envs.stories import Asked, Told, own
-from envs.tapes.own import own_exercises, own_tapes
+from envs.tapes.own import Given, own_exercises, own_tapes
 from envs.tapes.pictures import letter, names
 from envs.tapes.play import PlayTape
 from hardattn.checks import way
@@ -135,15 +134,20 @@ def _show(console: Console, stories: list[Told], answer: Answer, spec: StorySpec
 
 def _played(agent: Any, task: Any, file: Path, how: str, seed: int) -> list[dict[str, Any]]:
     """One for every input: the output, what it should be, and the moves of the heads up to the last symbol of the output."""
-    own_state: Any
-    question: Any
+    games: list[Any]
     if isinstance(task, PlayTape):
-        config = task.tape.config
-        given, question = own_tapes(file, config, task.config.last)
-        answer = agent.answer(question, how, seed)
-        moves = _moves(answer)
-        own_state = state = question.reset()
-        over = []
+        games = [own_tapes(file, task.tape.config, task.config.last)]
+    else:
+        games = own_exercises(file, task.config.tapes)
+    rows = [row for given, game in games for row in _of_game(task, given, game, agent.answer(game, how, seed))]
+    return sorted(rows, key=lambda row: row["line"])
+
+
+def _of_game(task: Any, given: list[Given], question: Any, answer: Answer) -> list[dict[str, Any]]:
+    assert answer.trace.moves is not None
+    moves, own_state = answer.trace.moves.long(), question.own
+    if isinstance(task, PlayTape):
+        config, state, over = task.tape.config, own_state, []
         for action in moves.unbind(1):
             over.append(state.over)
             state, *_ = question.step(state, action)
@@ -152,9 +156,6 @@ def _played(agent: Any, task: Any, file: Path, how: str, seed: int) -> list[dict
         called = [letter(config, i).replace(" ", ".") for i in range(config.readable)]
         heads = {"input": "<>^v"}
     else:
-        given, question = own_exercises(file, task.config.tapes)
-        answer = agent.answer(question, how, seed)
-        moves, own_state = _moves(answer), question.own
         assert answer.trace.belief is not None
         writes, said = moves[..., 2] == 1, answer.trace.belief.argmax(-1)
         playing, called = writes, names(question.core.config)
@@ -169,11 +170,6 @@ def _played(agent: Any, task: Any, file: Path, how: str, seed: int) -> list[dict
         row = {"line": one.line, "input": one.text, "output": output, "expected": expected, "right": bool(right[i])}
         rows.append({**row, "heads": paths})
     return rows
-
-
-def _moves(answer: Answer) -> Int[Tensor, "b t heads"]:
-    assert answer.trace.moves is not None
-    return answer.trace.moves.long()
 
 
 def _show_played(console: Console, rows: list[dict[str, Any]]) -> None:

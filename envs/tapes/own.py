@@ -27,7 +27,7 @@ from envs.text import lines_of, refuse
 from hardattn.noise import keys
 
 MOST = 1000
-"""Symbols in a line for RL-NTM, whose tapes are as long as the longest needs."""
+"""Symbols in a line for RL-NTM, whose tapes are as long as they need to be."""
 
 
 class Given(NamedTuple):
@@ -58,27 +58,33 @@ def own_tapes(path: Path, config: TapeConfig, last: bool = True) -> tuple[list[G
     counted = config.fixed and config.task == "repeat-copy"
     given = _read(path, called, config.rows, copies, counted, (config.columns - counted) // copies)
     size, symbols, times = _tensors(given, config.columns)
-    core, key = Tape(config), keys(0, "own tapes", torch.arange(len(given)))
+    core, key = Tape(config), keys(0, "own tapes", torch.tensor([one.line for one in given]))
     return given, TapeEpisodes(core, key, 1, torch.ones_like(size), last=last, own=core.begin(size, symbols, times))
 
 
-def own_exercises(path: Path, config: ThreeTapesConfig) -> tuple[list[Given], Exercise]:
-    """The inputs of a file for RL-NTM. Tapes and steps are as long as the longest of them needs.
+def own_exercises(path: Path, config: ThreeTapesConfig) -> list[tuple[list[Given], Exercise]]:
+    """The inputs of a file for RL-NTM.
 
     Args:
         path: of the file.
         config: of the task as it was trained.
+
+    Returns:
+        Those that are no longer than in training, with the steps and cells of training; and of every greater length, with as many more.
 
     Raises:
         ValueError: if the file cannot be read or is not as described above, or an input is longer than `MOST`; it names the file and the line.
     """
     copies = 3 if config.task == "duplicated-input" else 1
     given = _read(path, names(config)[:-1], 1, copies, config.task == "repeat-copy", MOST)
-    longest = max(len(one.rows[0]) for one in given)
-    core = ThreeTapes(config.stretched(max(longest, config.longest)))
-    length, symbols, times = _tensors(given, core.config.longest)
-    key = keys(0, "own exercises", torch.arange(len(given)))
-    return given, Exercise(core, key, torch.ones_like(length), core.begin(length, symbols[..., 0], times))
+    found = []
+    for longest in sorted({max(len(one.rows[0]), config.longest) for one in given}):
+        alike = [one for one in given if max(len(one.rows[0]), config.longest) == longest]
+        core = ThreeTapes(config.stretched(longest))
+        length, symbols, times = _tensors(alike, longest)
+        key = keys(0, "own exercises", torch.tensor([one.line for one in alike]))
+        found.append((alike, Exercise(core, key, torch.ones_like(length), core.begin(length, symbols[..., 0], times))))
+    return found
 
 
 def _read(path: Path, called: Sequence[str], rows: int, copies: int, counted: bool, most: int) -> list[Given]:

@@ -47,16 +47,18 @@ def test_the_same_for_three_tapes(task, tmp_path):
     for tape, n in zip(drawn.tape.tolist(), drawn.columns.tolist()):
         times, symbols = (f"x{tape[0]} ", tape[1 : n - 1]) if task == "repeat-copy" else ("", tape[: n - 1])
         lines.append(times + spelt(called, symbols))
-    _, exercise = own_exercises(told(tmp_path, "\n\n".join(lines)), config)
+    [(_, exercise)] = own_exercises(told(tmp_path, "\n\n".join(lines)), config)
     state = exercise.reset(complexity)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(state, drawn)) and exercise.limit == config.steps
 
 
-def test_longer_inputs_than_in_training_get_steps_enough(tmp_path):
+def test_longer_inputs_than_in_training_get_steps_enough_and_others_as_many_as_there(tmp_path):
     config = ThreeTapesConfig("copy", symbols=10, longest=5, steps=12, cells=10)
-    given, exercise = own_exercises(told(tmp_path, "ABCDEFGHIJ" * 4 + "\n A B\tC \n"), config)
-    assert exercise.limit == 96 and exercise.core.config.cells == 80 and [one.line for one in given] == [1, 2]
-    assert exercise.reset(torch.tensor([1, 1])).columns.tolist() == [41, 4]
+    text = "ABCDEFGHIJ" * 4 + "\n A B\tC \nABCDE\n"
+    (short, few), (long, many) = own_exercises(told(tmp_path, text), config)
+    assert (few.limit, few.core.config.cells, [one.line for one in short]) == (12, 10, [2, 3])
+    assert (many.limit, many.core.config.cells, [one.line for one in long]) == (96, 80, [1])
+    assert few.reset(torch.tensor([1, 1])).columns.tolist() == [4, 6] and many.reset(torch.tensor([1])).columns.tolist() == [41]
 
 
 def test_a_shorter_number_goes_on_with_zeros(tmp_path):
@@ -92,7 +94,7 @@ def test_a_wrong_line_is_named(config, text, found, tmp_path):
 
 def test_symbols_with_longer_names_stand_apart(tmp_path):
     config = ThreeTapesConfig(symbols=60)
-    _, exercise = own_exercises(told(tmp_path, "A 59 z 52\n"), config)
+    [(_, exercise)] = own_exercises(told(tmp_path, "A 59 z 52\n"), config)
     assert exercise.reset(torch.tensor([1])).tape[0, :5].tolist() == [0, 59, 51, 52, 60]
     with pytest.raises(ValueError, match="unknown symbol 'AB': expected A to 59"):
         own_exercises(told(tmp_path, "AB\n"), config)
