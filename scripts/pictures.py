@@ -178,7 +178,10 @@ def _episodes(agent: Any, task: Any, split: str, how: str | None, title: str, mo
 
 def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, moving: bool) -> Drawn:
     """Where the heads of a machine with three tapes were, and what it wrote."""
-    batch = first_scenes(task, split, GAMES)
+    # Of all complexities come in turn, those above the first third.
+    most = min(task.config.tapes.top, task.size(split))
+    index = torch.linspace(most // 3, most - 1, GAMES).round().long()
+    batch = task.scenes(split, torch.cat([index[::2], index[1::2]]))
     game, n = batch.question, len(batch.target)
     trace = agent.answer(game, how).trace
     state, size = game.reset(game.complexity), game.core.config.size
@@ -190,15 +193,24 @@ def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, movin
         states.append(state)
     heads, fingers = ([getattr(s, name) for s in states[:-1]] for name in ("head", "finger"))
     said, written = trace.belief.argmax(-1), trace.moves[..., 2] == 1
+    # What the heads do when all is said is nobody's concern.
+    steps = (written * torch.arange(1, written.shape[1] + 1)).amax(1)
     right = said == torch.stack(targets, 1)
-    told: dict[str, Any] = {"right": right[:STRIPS], "symbols": [*names(game.core.config), ""]}
+    told: dict[str, Any] = {
+        "right": right[:STRIPS],
+        "steps": steps[:STRIPS],
+        "symbols": [*names(game.core.config), "", "x2", "x3"],
+    }
     there = torch.arange(state.tape.shape[1]) < state.columns[:, None]
+    tape = state.tape
+    if game.core.config.task == "repeat-copy":
+        tape = torch.cat([tape[:, :1] + size - 1, tape[:, 1:]], 1)
     cells = torch.full((n, game.core.config.cells), size)
     still = {}
-    for name, places, tape in (("input", heads, state.tape.where(there, -1)), ("memory", fingers, cells)):
+    for name, places, symbols in (("input", heads, tape.where(there, -1)), ("memory", fingers, cells)):
         head = torch.stack(places, 1)
         still[f"heads-{name}"] = figures.head_paths(
-            tape[:STRIPS, :, None],
+            symbols[:STRIPS, :, None],
             torch.stack([head, torch.zeros_like(head)], -1)[:STRIPS],
             said.where(written, -1)[:STRIPS],
             title=f"{title}: head on the {name}",
@@ -213,7 +225,7 @@ def _heads(agent: Any, task: Any, split: str, how: str | None, title: str, movin
             game.core.config, states[t], row, said[row, :t][so_far].tolist(), right[row, :t][so_far].tolist()
         )
 
-    frames = [[frame(row, t) for t in range(len(states))] for row in range(n)]
+    frames = [[frame(row, t) for t in range(int(steps[row]) + 1)] for row in range(n)]
     return Drawn(still, {"animation": figures.film(frames)})
 
 

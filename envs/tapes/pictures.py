@@ -102,13 +102,19 @@ def names(config: three_tapes.ThreeTapesConfig) -> list[str]:
     return [*(letters[i] if i < len(letters) else f"{i}" for i in range(config.symbols)), "."]
 
 
+def spelt(config: three_tapes.ThreeTapesConfig, state: three_tapes.State, row: int) -> list[str]:
+    """The names of the input's symbols; of repeat-copy's first one, how often."""
+    tape, called = state.tape[row, : int(state.columns[row])].tolist(), names(config)
+    first = [f"x{tape[0]}"] if config.task == "repeat-copy" else []
+    return first + [called[symbol] for symbol in tape[len(first) :]]
+
+
 def machine_text(
     config: three_tapes.ThreeTapesConfig, state: three_tapes.State, row: int, said: Sequence[int], right: Sequence[bool]
 ) -> str:
     """The same as `machine_picture` in letters: of the memory, which cell its head is on."""
     called = names(config)
-    tape = [called[int(symbol)] for symbol in state.tape[row, : int(state.columns[row])]]
-    head = int(state.head[row])
+    tape, head = spelt(config, state, row), int(state.head[row])
     target = state.target[row, : int(state.letters[row])].tolist()
     between = " " if max(map(len, called)) > 1 else ""
     return "\n".join(
@@ -137,8 +143,8 @@ def machine_picture(
     """
     image, called = _canvas(2 * GAP + 3 * (CELL + 30)), names(config)
     pen = Pen(image)
-    columns, head, finger = int(state.columns[row]), int(state.head[row]), int(state.finger[row])
-    tape = [(called[int(symbol)], TEXT) for symbol in state.tape[row, :columns]]
+    head, finger = int(state.head[row]), int(state.finger[row])
+    tape = [(name, TEXT) for name in spelt(config, state, row)]
     output = [(called[symbol], RIGHT if good else WRONG) for symbol, good in zip(said, right)]
     step = f"input, step {int(state.time[row])} of {config.steps}"
     strips = (

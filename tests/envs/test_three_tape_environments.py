@@ -154,6 +154,9 @@ def test_pictures():
     env.render_mode = "ansi"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", env.render()).splitlines()
     word = "".join("ABCDE."[s] for s in env.reset(seed=0)[1]["target"])
+    repeated = ThreeTapesEnv("RepeatCopy", view="multidiscrete", render_mode="ansi", complexity=4, **SMALL)
+    repeated.reset(seed=0)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", repeated.render()).splitlines()[1].startswith("input   x3")
     assert plain == ["step 3 of 12", f"input   {word}", "memory  cell 3 of 5", "output  AA", f"target  {word}"]
 
 
