@@ -3,11 +3,11 @@
 `Curriculum` is a wrapper around a batched `Tape` with an interface of the same kind; what it remembers is part of its state. Every row of a batch
 has a level of its own, as if it were alone, so a vector of environments goes through what single ones would.
 
-`Widening` is the curriculum of RL-NTM, for which all rows of a batch share one level.
+`Widening` is the curriculum of RL-NTM, for which all rows of a batch share one level; an environment has its own.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -124,19 +124,33 @@ class Widening:
 
     def advance(self, progress: "Progress", error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> "Progress":
         """After an update: `error` is the part of an output's symbols that are wrong; `counts` is what `draw` said."""
+        some = counts.any()
+        mean = error[counts].mean() if some else error.new_zeros(())
+        level, running, updates = self.advance_each(_rows(progress, ()), mean, some)
+        return Progress(int(level), float(running), int(updates))
+
+    def begin_each(self, count: int) -> "Progress":
+        """`begin` for environments that have a level each; an update is an episode."""
+        return _rows(self.begin(), (count,))
+
+    def advance_each(self, progress: "Progress", error: Float[Tensor, "*r"], counts: Bool[Tensor, "*r"]) -> "Progress":
+        """`advance` for them."""
         mean, updates = progress.error, progress.updates + 1
-        if counts.any():
-            mean = self.decay * mean + (1 - self.decay) * float(error[counts].mean())
-        if mean < self.threshold and updates >= self.patience and progress.level < self.top:
-            return Progress(progress.level + 1, mean, 0)
-        return Progress(progress.level, mean, updates)
+        mean = torch.where(counts, self.decay * mean + (1 - self.decay) * error.double(), mean)
+        rises = (mean < self.threshold) & (updates >= self.patience) & (progress.level < self.top)
+        return Progress(progress.level + rises, mean, torch.where(rises, 0, updates))
 
 
 class Progress(NamedTuple):
-    """How far a `Widening` is; numbers that a checkpoint can hold."""
+    """How far a `Widening` is: numbers that a checkpoint can hold, or a tensor of them for environments that have a level each."""
 
-    level: int
-    error: float
+    level: Any
+    error: Any
     """The running mean."""
-    updates: int
+    updates: Any
     """Since the level last rose."""
+
+
+def _rows(progress: Progress, shape: tuple[int, ...]) -> Progress:
+    kinds = torch.int64, torch.float64, torch.int64
+    return Progress(*(torch.full(shape, x, dtype=kind) for x, kind in zip(progress, kinds)))

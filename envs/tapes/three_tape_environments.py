@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.games import Game, GameEnv, GameVectorEnv
+from envs.tapes.curriculum import Progress, Widening
 from envs.tapes.pictures import machine_picture, machine_text
 from envs.tapes.three_tapes import Moves, State, ThreeTapes, ThreeTapesConfig, Write
 from envs.views import reals, wholes
@@ -60,6 +61,10 @@ class Machine(NamedTuple):
     tapes: State
     said: Int[Tensor, "b letters"]
     """The symbols thought the most probable, where the output advanced; -1 for what was not yet said."""
+    progress: Progress
+    """How far each is in the curriculum."""
+    counts: Bool[Tensor, " b"]
+    """Whether this episode decides about that."""
 
 
 class ThreeTapesGame(Game):
@@ -68,7 +73,9 @@ class ThreeTapesGame(Game):
     Args:
         task: a name in `MACHINES`.
         view: a name in `VIEWS`.
-        complexity: of every episode, from 1 to the configuration's `top`; without it, one as often as another.
+        curriculum: whether inputs grow with success, for each environment by itself (see `Widening`); a seed at reset begins again at the first
+            level. Without it, one complexity comes as often as another.
+        complexity: of every episode, from 1 to the configuration's `top`, instead of a curriculum.
         **tapes: see `ThreeTapesConfig`, but for its `task`. Without any, the paper's sizes (of repeat-copy the authors' 44 steps).
 
     Raises:
@@ -77,7 +84,9 @@ class ThreeTapesGame(Game):
 
     render_modes = ("ansi", "rgb_array")
 
-    def __init__(self, task: str = "Copy", *, view: str = "dict", complexity: int | None = None, **tapes: Any) -> None:
+    def __init__(
+        self, task: str = "Copy", *, view: str = "dict", curriculum: bool = True, complexity: int | None = None, **tapes: Any
+    ) -> None:
         if task not in MACHINES:
             raise ValueError(f"task must be one of {', '.join(MACHINES)}, found {task!r}")
         if view not in VIEWS:
@@ -92,7 +101,8 @@ class ThreeTapesGame(Game):
             raise ValueError(f"complexity must be a whole number from 1 to {self.config.top}, found {complexity!r}")
         self.name = f"three tapes {task}"
         self.view = view
-        self.complexity = complexity
+        self.complexity, self.curriculum = complexity, curriculum and complexity is None
+        self.pace = Widening(self.config.top)
         self.core = ThreeTapes(self.config)
         size, window, depth = self.config.size, 2 * self.config.around + 1, self.core.depth
         self.cells = (window, depth)
@@ -123,11 +133,18 @@ class ThreeTapesGame(Game):
         )
 
     def reset(self, key: Int[Tensor, " b"], before: Machine | None) -> Machine:
-        if self.complexity is None:
-            complexity = 1 + integers(fork(key, "complexity"), 1, self.config.top)[:, 0]
-        else:
+        progress = self.pace.begin_each(len(key))
+        if before is not None and self.curriculum:
+            # What was not said before it was given up is wrong, too.
+            right = (before.tapes.emitted - before.tapes.wrong) / before.tapes.letters
+            progress = self.pace.advance_each(before.progress, 1 - right, before.counts)
+        complexity, counts = self.pace.draw(fork(key, "complexity"), progress)
+        if not self.curriculum:
+            complexity = 1 + integers(fork(key, "any complexity"), 1, self.config.top)[:, 0]
+        if self.complexity is not None:
             complexity = torch.full_like(key, self.complexity)
-        return Machine(self.core.reset(key, complexity), torch.full((len(key), self.config.letters), -1, device=key.device))
+        said = torch.full((len(key), self.config.letters), -1, device=key.device)
+        return Machine(self.core.reset(key, complexity), said, progress, counts)
 
     def decode(self, action: Any, count: int | None = None) -> Act:
         try:
@@ -171,14 +188,14 @@ class ThreeTapesGame(Game):
         after, reward, terminated, truncated = self.core.step(tapes, Moves(*legal), log_prob, write)
         now = F.one_hot(tapes.emitted.clamp(max=self.config.letters - 1), self.config.letters).bool() & (legal[2] == 1)[:, None]
         said = torch.where(now, log_prob.argmax(1, keepdim=True), state.said)
-        return Machine(after, said), reward, terminated, truncated
+        return state._replace(tapes=after, said=said), reward, terminated, truncated
 
     def observe(self, state: Machine) -> dict[str, Tensor]:
         return self.core.observe(state.tapes)._asdict()
 
     def info(self, state: Machine) -> dict[str, Tensor]:
         """The input [columns] and its length, the target [letters], its number of letters (both with the end), what was said (-1: nothing yet), how many of
-        those were wrong, and which moves the heads may make."""
+        those were wrong, the level of the curriculum, and which moves the heads may make."""
         tapes = state.tapes
         return {
             "input": tapes.tape,
@@ -187,6 +204,7 @@ class ThreeTapesGame(Game):
             "letters": tapes.letters,
             "said": state.said,
             "wrong": tapes.wrong,
+            "level": state.progress.level,
             **{f"allowed_{name}": choices for name, choices in self.core.allowed(tapes)._asdict().items()},
         }
 

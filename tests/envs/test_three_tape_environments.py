@@ -87,6 +87,29 @@ def test_what_is_put_into_the_memory_is_read_there():
     assert info["said"].tolist() == info["target"].tolist() and sum(rewards) == pytest.approx(4 * math.log(SURE), rel=1e-5)
 
 
+def test_inputs_grow_with_success():
+    """Copying: who reads the tape comes on after a hundred episodes, who says nothing right does not."""
+    env = ThreeTapesVectorEnv(2, "Copy", view="multidiscrete", **SMALL)
+    observation, infos = env.reset(seed=0)
+    levels = []
+    for _ in range(230 * 12):
+        right, wrong = observation["tape"][0, 2], (observation["tape"][1, 2] + 1) % 6
+        observation, _, _, _, infos = env.step(np.array([[FORWARD, STAY, 1, right, 6], [FORWARD, STAY, 1, wrong, 6]]))
+        levels.append(infos["level"].tolist())
+    assert [levels.index([level, 1]) // 12 for level in (1, 2, 3)] == [0, 99, 199]
+    assert {tuple(level) for level in levels} == {(1, 1), (2, 1), (3, 1)}
+    _, infos = env.reset(seed=[1, None])
+    assert infos["level"].tolist() == [1, 1]
+
+
+def test_without_a_curriculum_all_complexities_come():
+    env = ThreeTapesVectorEnv(300, "Copy", view="multidiscrete", curriculum=False, **SMALL)
+    counts = np.bincount(env.reset(seed=0)[1]["length"] - 1, minlength=4)
+    assert counts[0] == 0 and counts[1:].min() > 70
+    env = ThreeTapesVectorEnv(300, "Copy", view="multidiscrete", **SMALL)  # level 1: mostly 2, sometimes more
+    assert np.bincount(env.reset(seed=0)[1]["length"] - 1, minlength=4).argmax() == 2
+
+
 def test_a_move_that_may_not_be_made_is_not_and_the_output_comes_in_time():
     env = ThreeTapesEnv("ForwardReverse", view="multidiscrete", **SMALL)
     before, info = env.reset(seed=0)
