@@ -143,10 +143,18 @@ def test_rows_have_their_names(tmp_path, weights, names, metrics):
     assert found >= {(name, metric) for name in names for metric in metrics}
 
 
-@pytest.mark.parametrize(("how", "published"), [("mean", 0.70), ("random", 80.70)])
-def test_a_player_catches_the_ball_because_of_where_it_looks(how, published):
+@pytest.mark.parametrize(
+    ("name", "how", "published"),
+    [
+        ("ram-catch", "mean", 0.70),
+        ("ram-catch", "random", 80.70),
+        ("ram-catch-reinforce", "mean", 0.75),
+        ("ram-catch-reinforce", "random", 91.45),
+    ],
+)
+def test_a_player_catches_the_ball_because_of_where_it_looks(name, how, published):
     # An episode whose move was a near tie may go another way on another processor.
-    assert error("ram-catch", how, Path("nowhere")) == pytest.approx(published, abs=0.5)
+    assert error(name, how, Path("nowhere")) == pytest.approx(published, abs=0.5)
 
 
 @pytest.mark.parametrize(
