@@ -93,12 +93,12 @@ def test_a_player_of_tapes_is_given_some(tmp_path):
 
 
 def test_an_output_that_is_wrong_is_told_so(tmp_path):
-    """Longer than it can remember."""
-    given = told(tmp_path, "AAABBBCCC\n" + "AAABBBCCCDDDEEEFFFGGGHHHIIIJJJ" * 4)
-    ended = run("answer", WEIGHTS / "rlntm-duplicated.safetensors", given, "--json", "-", folder=tmp_path)
+    """Much longer than in its training."""
+    given = told(tmp_path, "ABCDEFGH\n" + "ABCDEFGHIJ" * 4)
+    ended = run("answer", WEIGHTS / "rlntm-forwardreverse.safetensors", given, "--json", "-", folder=tmp_path)
     short, long = json.loads(ended.out)
-    assert short["right"] and short["output"] == "ABC."
-    assert not long["right"] and long["expected"] == "ABCDEFGHIJ" * 4 + "." and len(long["output"]) == 41
+    assert short["right"] and short["output"] == "HGFEDCBA."
+    assert not long["right"] and long["expected"] == "JIHGFEDCBA" * 4 + "." and len(long["output"]) == 41
 
 
 @pytest.mark.parametrize(
