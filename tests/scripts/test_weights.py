@@ -208,3 +208,10 @@ def test_what_a_head_that_cannot_go_back_has_passed_is_in_the_memory():
         part: answer_all(trained.agent, trained.task, part, "argmax").scores["solved"] for part in ("length-8", "length-40")
     }
     assert solved["length-8"].mean() >= 98 and not solved["length-40"].any()
+
+
+@pytest.mark.parametrize("task", ["copy", "reverse"])
+def test_a_soft_machine_learns_them_too_and_carries_them_less_far(task):
+    trained = load_trained(WEIGHTS / f"ntm-tape-{task}.safetensors", Path("nowhere"))
+    bits = [answer_all(trained.agent, trained.task, f"length-{n}", "soft").scores["bits"].mean() for n in (10, 50)]
+    assert bits[0] < 0.1 and bits[1] > 100
