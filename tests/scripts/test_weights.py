@@ -179,11 +179,11 @@ def test_a_player_adds_up():
     assert trained.task.solved_at == 25.0 < 29 < scores["return"].mean()
 
 
-def test_a_machine_sorts_better_than_the_published_lstm():
+def test_a_machine_sorts_much_better_than_the_published_lstm():
     """It has 58 bits (Graves et al. 2014, Figure 18); one who guesses has 128."""
     trained = load_trained(WEIGHTS / "ntm-ff-sort.safetensors", Path("nowhere"))
     scores = answer_all(trained.agent, trained.task, "vectors-20", "soft").scores
-    assert scores["bits"].mean() == pytest.approx(37.55, abs=0.3)
+    assert scores["bits"].mean() == pytest.approx(24.25, abs=0.3)
 
 
 @pytest.mark.parametrize(
