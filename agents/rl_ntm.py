@@ -228,12 +228,12 @@ class RLNTM(nn.Module):
         self.register_buffer("updates", torch.tensor(updates))
 
     @property
-    def stage(self) -> tuple[int, float, int]:
+    def stage(self) -> Any:
         """How far it has come (see `Pace`). Weights that come from an easier curriculum begin at this one's beginning."""
         first = self.spec.pace.begin()
         if int(self.level) < first.level:
-            return tuple(first)
-        return int(self.level), float(self.mistakes), int(self.updates)
+            return first
+        return first._make((int(self.level), float(self.mistakes), int(self.updates)))
 
     def forward(self, batch: Batch) -> Loss:
         """`loss`; in training, the curriculum then goes on."""
@@ -257,7 +257,7 @@ class RLNTM(nn.Module):
             "nll": nll,  # of the whole output, in nats
             "error": 100 * (episode.right < 1).to(reward.dtype).mean(),
             "wrong-symbols": 100 * (1 - episode.right.mean()),
-            "level": reward.new_tensor(float(self.stage[0])),
+            "level": reward.new_tensor(float(self.stage.level)),
             "entropy": entropy,
             "reinforce": reinforce,
             "advantage": (returns - expected).square().mean().sqrt(),
@@ -356,7 +356,7 @@ class RLNTM(nn.Module):
     def _complexity(self, question: Taped) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
         if question.complexity is not None:
             return question.complexity, torch.ones_like(question.complexity, dtype=torch.bool)
-        return self.spec.pace.draw(fork(question.key, "complexity"), self._stage())
+        return self.spec.pace.draw(fork(question.key, "complexity"), self.stage)
 
     def _chooser(self, how: str, key: Int[Tensor, " b"], steps: int) -> Choose:
         if how == "argmax":
@@ -371,10 +371,6 @@ class RLNTM(nn.Module):
     def _advance(self, error: Float[Tensor, " b"], counts: Bool[Tensor, " b"]) -> None:
         """The curriculum takes notice of a batch. All processes see the same mean."""
         total, count = global_sum((error * counts).sum()), global_sum(counts.sum())
-        stage = self.spec.pace.advance(self._stage(), (total / count.clamp(min=1))[None], (count > 0)[None])
+        stage = self.spec.pace.advance(self.stage, (total / count.clamp(min=1))[None], (count > 0)[None])
         for buffer, value in zip((self.level, self.mistakes, self.updates), stage):
             buffer.fill_(value)
-
-    def _stage(self) -> Any:
-        """As the pace has it."""
-        return self.spec.pace.begin()._replace(level=self.stage[0], error=self.stage[1], updates=self.stage[2])

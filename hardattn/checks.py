@@ -41,11 +41,8 @@ def kinds(config: Any) -> None:
     """Raises ValueError, naming the first culprit, unless every field that is declared as a whole number (perhaps None) or as a bool is one."""
     for name, kind in get_type_hints(type(config)).items():
         value, allowed = getattr(config, name), get_args(kind) or (kind,)
-        if (
-            int in allowed
-            and not (isinstance(value, Integral) and not isinstance(value, bool))
-            and not (value is None and type(None) in allowed)
-        ):
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if int in allowed and not whole and not (value is None and type(None) in allowed):
             raise ValueError(f"{name} must be a whole number, found {value!r}")
         if kind is bool and not isinstance(value, bool):
             raise ValueError(f"{name} must be True or False, found {value!r}")

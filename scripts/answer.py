@@ -147,11 +147,10 @@ def _of_game(task: Any, given: list[Given], question: Any, answer: Answer) -> li
     assert answer.trace.moves is not None
     moves, own_state = answer.trace.moves.long(), question.own
     if isinstance(task, PlayTape):
-        config, state, over = task.tape.config, own_state, []
-        for action in moves.unbind(1):
-            over.append(state.over)
-            state, *_ = question.step(state, action)
-        playing = ~torch.stack(over, 1)
+        assert answer.trace.sensed is not None
+        config = task.tape.config
+        # Who has ended senses nothing more.
+        playing = torch.arange(moves.shape[1]) < (answer.trace.sensed / task.spec.seen)[:, None]
         writes, said = (moves[..., 1] == 1) & playing, moves[..., 2]
         called = [letter(config, i).replace(" ", ".") for i in range(config.readable)]
         heads = {"input": "<>^v"}

@@ -1,5 +1,6 @@
-"""A native vector beside single environments: they must live through the same."""
+"""Environments beside one another: they must live through the same."""
 
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -35,3 +36,17 @@ def equals_singles(id: str, mode: AutoresetMode, kind: type, *, seed: Any = 3, r
             same(*(env.reset(seed=[4, None, None], options=dict(options)) for env in (native, singles)))
     assert endings >= count
     same(native.reset(), singles.reset())
+
+
+def goes_on_from_pickles(id: str) -> None:
+    """Two environments with one seed live through the same for 60 steps, one of them pickled after every step."""
+    one, two = (gym.make(id, render_mode="ansi") for _ in range(2))
+    assert data_equivalence(one.reset(seed=7), two.reset(seed=7), exact=True)
+    one.action_space.seed(0)
+    for _ in range(60):
+        action = one.action_space.sample()
+        ours = one.step(action)
+        assert data_equivalence(ours, two.step(action), exact=True) and one.render() == two.render()
+        if ours[2]:
+            assert data_equivalence(one.reset(), two.reset(), exact=True)
+        two = pickle.loads(pickle.dumps(two))

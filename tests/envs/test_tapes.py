@@ -1,6 +1,5 @@
 """OpenAI Gym's algorithmic environments, with and without their faults, and the curriculum. RL-NTM's tasks: test_three_tapes.py."""
 
-import pickle
 import re
 import warnings
 from dataclasses import replace
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from envs.tapes import EXERCISES, Curriculum, Promotion, Tape, TapeConfig, TapeEnv, TapeVectorEnv, Widening
 from envs.tapes.algorithmic import LONGEST
 from hardattn.noise import integers, keys
-from tests.envs.side_by_side import equals_singles
+from tests.envs.side_by_side import equals_singles, goes_on_from_pickles
 
 IDS = [f"hardattn/{name}{view}-v0" for name in EXERCISES for view in ("", "MultiDiscrete", "Discrete")]
 EASY = Promotion(window=3)
@@ -388,16 +387,7 @@ def test_without_a_curriculum_the_level_stays():
 
 
 def test_the_same_seed_gives_the_same_rollout_and_pickles_go_on_with_it():
-    one, two = (gym.make("hardattn/ReversedAddition-v0", render_mode="ansi") for _ in range(2))
-    assert data_equivalence(one.reset(seed=7), two.reset(seed=7), exact=True)
-    one.action_space.seed(0)
-    for _ in range(60):
-        action = one.action_space.sample()
-        ours = one.step(action)
-        assert data_equivalence(ours, two.step(action), exact=True) and one.render() == two.render()
-        if ours[2]:
-            assert data_equivalence(one.reset(), two.reset(), exact=True)
-        two = pickle.loads(pickle.dumps(two))
+    goes_on_from_pickles("hardattn/ReversedAddition-v0")
 
 
 def test_its_specification_survives_json():

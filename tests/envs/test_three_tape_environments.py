@@ -1,7 +1,6 @@
 """RL-NTM's tasks for Gymnasium."""
 
 import math
-import pickle
 import re
 import warnings
 from itertools import pairwise
@@ -15,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from envs.tapes import MACHINES, ThreeTapesEnv, ThreeTapesVectorEnv
 from envs.tapes.three_tape_environments import SURE
-from tests.envs.side_by_side import equals_singles
+from tests.envs.side_by_side import equals_singles, goes_on_from_pickles
 
 IDS = [f"hardattn/RLNTM{name}{view}-v0" for name in MACHINES for view in ("", "MultiDiscrete")]
 BACK, STAY, FORWARD = range(3)
@@ -148,16 +147,7 @@ def test_both_views_mean_the_same():
 
 
 def test_the_same_seed_gives_the_same_rollout_and_pickles_go_on_with_it():
-    one, two = (gym.make("hardattn/RLNTMRepeatCopy-v0", render_mode="ansi") for _ in range(2))
-    assert data_equivalence(one.reset(seed=7), two.reset(seed=7), exact=True)
-    one.action_space.seed(0)
-    for _ in range(60):
-        action = one.action_space.sample()
-        ours = one.step(action)
-        assert data_equivalence(ours, two.step(action), exact=True) and one.render() == two.render()
-        if ours[2]:
-            assert data_equivalence(one.reset(), two.reset(), exact=True)
-        two = pickle.loads(pickle.dumps(two))
+    goes_on_from_pickles("hardattn/RLNTMRepeatCopy-v0")
 
 
 def test_its_specification_survives_json():
