@@ -1,4 +1,4 @@
-"""Evaluate a trained model on its test set: `python scripts/evaluate.py RUN_OR_WEIGHTS [options]`."""
+"""Evaluate trained models, each on its test set: `python scripts/evaluate.py RUN_OR_WEIGHTS... [options]`."""
 
 import time
 from collections import defaultdict
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hardattn.evaluation import Scores, evaluate, interval, metric_of, paired_p, rows, unit_of
+from hardattn.evaluation import Row, Scores, evaluate, interval, metric_of, paired_p, rows, unit_of
 from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import Trained, load_trained
 
@@ -21,11 +22,11 @@ class Options:
 
     For a glimpse agent: mean (the policy's mean gaze), sampled (one draw), averaged (the mean belief of 8 draws), and the controls random,
     centre and raster, in which the same model is made to look elsewhere. A test set that has parts (lengths, kinds of question) is reported
-    part by part.
+    part by part. After several models of one kind (seeds, or tasks that were learned one at a time) comes their mean.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or a .safetensors file."""
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of runs, or .safetensors files."""
     split: Literal["test", "validation"] = "test"
     """What is asked. Choose on validation; test once."""
     glimpses: int | None = None
@@ -40,6 +41,8 @@ class Options:
     """Questions asked at once."""
 
     def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("expected at least one run's folder or .safetensors file, found none")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {self.batch_size}")
 
@@ -47,8 +50,36 @@ class Options:
 def run_command() -> int:
     options = read_arguments(Options, "python scripts/evaluate.py")
     began = time.perf_counter()
-    trained = load_trained(options.model, options.data_dir, options.glimpses)
-    table = list(
+    models = [load_trained(path, options.data_dir, options.glimpses) for path in options.models]
+    several = len(models) > 1
+    console = Console()
+    found: list[Row] = []
+    usual: list[tuple[str, Scores]] = []
+    for path, trained in zip(options.models, models):
+        table = _evaluated(trained, options)
+        found += [{**row, "name": f"{path}: {row['name']}"} if several else row for row in rows(table)]
+        usual += [(str(path), scores) for scores in table if scores.metric == metric_of(trained.task)][:1]
+        if options.json == "-":
+            continue
+        if several:
+            console.print(f"\n{path}", highlight=False)
+        if table[0].part:
+            console.print(_parts(table, trained))
+        else:
+            console.print(_summary(table, trained, options.split))
+        if hasattr(trained.task.spec, "classes"):
+            console.print(_classes(table))
+    if options.json is not None:
+        write_rows(found, options.json)
+    if options.json != "-":
+        if several and not any(scores.part for _, scores in usual) and len({scores.metric for _, scores in usual}) == 1:
+            console.print(_together(usual))
+        console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
+    return 0
+
+
+def _evaluated(trained: Trained, options: Options) -> list[Scores]:
+    return list(
         evaluate(
             trained.agent,
             trained.task,
@@ -60,18 +91,6 @@ def run_command() -> int:
             batch_size=options.batch_size,
         )
     )
-    if options.json is not None:
-        write_rows(rows(table), options.json)
-    if options.json != "-":
-        console = Console()
-        if table[0].part:
-            console.print(_parts(table, trained))
-        else:
-            console.print(_summary(table, trained, options.split))
-        if hasattr(trained.task.spec, "classes"):
-            console.print(_classes(table))
-        console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
-    return 0
 
 
 def _summary(table: list[Scores], trained: Trained, split: str) -> Table:
@@ -108,6 +127,18 @@ def _parts(table: list[Scores], trained: Trained) -> Table:
         estimate = interval(found[main_metric].values, group=found[main_metric].group)
         cells = [f"{estimate.value:.2f}{unit_of(main_metric)}", f"{estimate.low:.2f} to {estimate.high:.2f}"]
         shown.add_row(name, *cells, *(f"{found[m].values.mean():.2f}" if m in found else "" for m in others))
+    return shown
+
+
+def _together(usual: list[tuple[str, Scores]]) -> Table:
+    """Several models, each in its usual way, and the mean over them."""
+    metric = usual[0][1].metric
+    values = [scores.values.mean() for _, scores in usual]
+    shown = Table("model", "how", metric, title=f"{len(usual)} models")
+    for (path, scores), value in zip(usual, values):
+        shown.add_row(path, scores.how, f"{value:.2f}{unit_of(metric)}")
+    shown.add_section()
+    shown.add_row("mean", "", f"{np.mean(values):.2f}{unit_of(metric)}")
     return shown
 
 

@@ -18,6 +18,9 @@ from torch import Tensor
 from hardattn.checks import at_least_one, at_least_zero, kinds, literals
 from hardattn.noise import fork, integers
 
+IN_ORDER = ("copy", "duplicated-input")
+"""Tasks whose symbols can be written in the order in which the head meets them."""
+
 
 @dataclass(frozen=True)
 class ThreeTapesConfig:
@@ -113,6 +116,8 @@ class State(NamedTuple):
     """How many of them were not thought the most probable."""
     time: Int[Tensor, " b"]
     """Steps taken so far."""
+    deadline: Int[Tensor, " b"]
+    """After how many steps the output must be complete."""
 
 
 class Windows(NamedTuple):
@@ -201,6 +206,26 @@ class ThreeTapes:
             emitted=nothing,
             wrong=nothing,
             time=nothing,
+            deadline=torch.full_like(length, c.steps),
+        )
+
+    def midway(self, state: State, done: Int[Tensor, " b"]) -> State:
+        """New episodes, as if the first `done` symbols of the output had been read and written on the way, without a step too many: the head stands
+        before the rest of the input, and only what remains of the output and of the steps is left.
+
+        Raises:
+            ValueError: if the task is not one of `IN_ORDER`.
+        """
+        c = self.config
+        if c.task not in IN_ORDER:
+            raise ValueError(f"expected {' or '.join(IN_ORDER)}, found {c.task}")
+        read = done * (3 if c.task == "duplicated-input" else 1)
+        rest = torch.arange(c.letters, device=done.device) + done[:, None]
+        return state._replace(
+            target=state.target.gather(1, rest.clamp(max=c.letters - 1)),
+            letters=state.letters - done,
+            head=read,
+            deadline=state.deadline - read,
         )
 
     def observe(self, state: State) -> Windows:
@@ -222,10 +247,11 @@ class ThreeTapes:
         """Which choices there are: Bool [b, 3], [b, 3] and [b, 2].
 
         The output must advance if there would otherwise be too few steps to write all of it, and must not if all of it is written (paper,
-        Section 3). The head of forward-reverse cannot go back, nor forward from the end.
+        Section 3). All of it must be written by the deadline. The head of forward-reverse cannot go back, nor forward from the end.
         """
         remaining = state.letters - state.emitted
-        output = torch.stack([remaining < self.config.steps - state.time, remaining > 0], dim=1)
+        waits = (remaining < state.deadline - state.time) | (remaining == 0) & (state.time < self.config.steps)
+        output = torch.stack([waits, remaining > 0], dim=1)
         free = torch.ones(len(state.head), 3, dtype=torch.bool, device=state.head.device)
         tape = free.clone()
         if self.config.task == "forward-reverse":
