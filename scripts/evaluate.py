@@ -25,7 +25,7 @@ class Options:
     part by part. After several models of one kind (seeds, or tasks that were learned one at a time) comes their mean.
     """
 
-    models: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]", help_behavior_hint="")]
     """Folders of runs, or .safetensors files."""
     split: Literal["test", "validation"] = "test"
     """What is asked. Choose on validation; test once."""

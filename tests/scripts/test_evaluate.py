@@ -105,3 +105,22 @@ def test_pictures_are_written(trained, tmp_path):
             assert picture.format == name[-3:].upper() and min(picture.size) > 100
             assert len(picture.convert("L").getcolors()) > 5, f"{name} is empty"
             assert name[-3:] == "png" or picture.n_frames > 3
+
+
+def test_several_models_of_one_kind_have_a_mean(trained, tmp_path):
+    weights = Path(__file__).parents[2] / "weights" / "ram-digits.safetensors"
+    ended = run("evaluate", weights, trained, "--json", "rows.json", folder=tmp_path)
+    assert ended.code == 0 and "2 models" in ended.out
+    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "rows.json").read_text()) if row["metric"] == "error"}
+    assert set(rows) == {f"{model}: {how}" for model in (weights, trained) for how in HOWS}
+    assert rows[f"{weights}: mean"] < 5 < rows[f"{trained}: mean"]
+    mean = (rows[f"{weights}: mean"] + rows[f"{trained}: mean"]) / 2
+    assert re.search(rf"│ mean +│ +│ {mean:.2f} % ", ended.out), ended.out
+
+
+def test_no_model_and_models_of_several_kinds(tmp_path):
+    ended = run("evaluate", folder=tmp_path)
+    assert ended.code == 2 and "at least one run's folder" in ended.err
+    weights = Path(__file__).parents[2] / "weights"
+    ended = run("evaluate", weights / "player-Copy.safetensors", weights / "ntm-tape-copy.safetensors", folder=tmp_path)
+    assert ended.code == 0 and "ntm-tape-copy: test set" in ended.out and "2 models" not in ended.out
