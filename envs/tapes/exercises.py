@@ -15,10 +15,10 @@ from torch import Tensor
 
 from envs.numbered import in_order
 from envs.tapes.curriculum import Widening
-from envs.tapes.three_tapes import IN_ORDER, Moves, State, ThreeTapes, ThreeTapesConfig, Windows, Write
+from envs.tapes.three_tapes import Moves, State, ThreeTapes, ThreeTapesConfig, Windows, Write
 from hardattn.checks import at_least_one, some_sizes
 from hardattn.contract import Answer, Batch, TapeSpec
-from hardattn.noise import fork, keys, uniform
+from hardattn.noise import keys
 
 
 class Exercise(NamedTuple):
@@ -30,22 +30,13 @@ class Exercise(NamedTuple):
     """None: the player's to choose."""
     own: State | None = None
     """The states to begin with, if not new ones."""
-    exploring_starts: float = 0.0
-    """The share of episodes that begin midway (see `ThreeTapes.midway`), anywhere."""
 
     @property
     def limit(self) -> int:
         return self.core.config.steps
 
     def reset(self, complexity: Int[Tensor, " b"]) -> State:
-        if self.own is not None:
-            return self.own
-        state = self.core.reset(self.key, complexity)
-        if not self.exploring_starts:
-            return state
-        where, elsewhere = uniform(fork(self.key, "start"), 2).unbind(-1)
-        done = (where * (state.letters - 1)).long().clamp(max=self.core.config.longest - 1)
-        return self.core.midway(state, done * (elsewhere < self.exploring_starts))
+        return self.core.reset(self.key, complexity) if self.own is None else self.own
 
     def observe(self, state: State) -> Windows:
         return self.core.observe(state)
@@ -93,9 +84,6 @@ class ExercisesConfig:
     """The first level of the curriculum. The greatest complexity, `tapes.top`, goes without a curriculum."""
     threshold: float = 0.2
     """The level rises where the part of wrong symbols comes below this (the authors' program: 0.25 for forward-reverse)."""
-    exploring_starts: float = 0.0
-    """The share of training's episodes that begin midway, of copy and duplicated-input (Sutton and Barto, Section 5.3): whoever begins there has nothing to
-    go back for, and learns what comes late without having come there first."""
     times: Sequence[int] = (1, 5)
     """The parts of the test set have inputs so many times as long as the longest of training. The split "test" has those."""
     lengths: Sequence[int] = ()
@@ -109,12 +97,6 @@ class ExercisesConfig:
         if self.lengths:
             some_sizes(self, "lengths")
         self.pace()
-        if not 0 <= self.exploring_starts <= 1:
-            raise ValueError(f"exploring_starts is a share and must be from 0 to 1, found {self.exploring_starts}")
-        if self.exploring_starts and self.tapes.task not in IN_ORDER:
-            raise ValueError(
-                f"exploring_starts are those of {' and '.join(IN_ORDER)}, whose symbols are read as they are written; found {self.tapes.task}"
-            )
 
     def pace(self) -> Widening:
         """The curriculum."""
@@ -157,8 +139,7 @@ class Exercises:
             # Of repeat-copy, the longest input comes twice and three times in turn.
             complexity = core.config.longest * (1 + index % (core.config.top // core.config.longest))
         key = keys(seed if split == "train" else 0, f"{core.config.task} {split}", index)
-        starts = self.config.exploring_starts if split == "train" else 0.0
-        return Batch(Exercise(core, key, complexity, exploring_starts=starts), torch.zeros_like(index))
+        return Batch(Exercise(core, key, complexity), torch.zeros_like(index))
 
     def batches(self, split: str, *, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
         """See `envs.numbered.in_order`."""

@@ -18,9 +18,6 @@ from torch import Tensor
 from hardattn.checks import at_least_one, at_least_zero, kinds, literals
 from hardattn.noise import fork, integers
 
-IN_ORDER = ("copy", "duplicated-input")
-"""Tasks whose symbols can be written in the order in which the head meets them."""
-
 
 @dataclass(frozen=True)
 class ThreeTapesConfig:
@@ -40,6 +37,8 @@ class ThreeTapesConfig:
     """Numbers in a cell. None: one for every symbol and the end, which direct access (Section 4.1 of the paper) needs."""
     around: int = 2
     """A window reaches so many cells to either side of its head."""
+    hurried: bool = False
+    """Whether the output of a shorter input must be complete after fewer steps, in proportion, and not just at the end."""
     marked: bool = False
     """Whether the memory's first cell holds ones at the beginning (the authors' code) and not zeros (the paper)."""
 
@@ -206,26 +205,7 @@ class ThreeTapes:
             emitted=nothing,
             wrong=nothing,
             time=nothing,
-            deadline=torch.full_like(length, c.steps),
-        )
-
-    def midway(self, state: State, done: Int[Tensor, " b"]) -> State:
-        """New episodes, as if the first `done` symbols of the output had been read and written on the way, without a step too many: the head stands
-        before the rest of the input, and only what remains of the output and of the steps is left.
-
-        Raises:
-            ValueError: if the task is not one of `IN_ORDER`.
-        """
-        c = self.config
-        if c.task not in IN_ORDER:
-            raise ValueError(f"expected {' or '.join(IN_ORDER)}, found {c.task}")
-        read = done * (3 if c.task == "duplicated-input" else 1)
-        rest = torch.arange(c.letters, device=done.device) + done[:, None]
-        return state._replace(
-            target=state.target.gather(1, rest.clamp(max=c.letters - 1)),
-            letters=state.letters - done,
-            head=read,
-            deadline=state.deadline - read,
+            deadline=-(-c.steps * (letters + 1) // c.letters) if c.hurried else torch.full_like(length, c.steps),
         )
 
     def observe(self, state: State) -> Windows:

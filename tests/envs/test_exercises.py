@@ -8,7 +8,7 @@ import torch
 
 from envs.tapes.exercises import ExercisesConfig
 from envs.tapes.sequences import TapeSequencesConfig
-from envs.tapes.three_tapes import Moves, ThreeTapes, ThreeTapesConfig
+from envs.tapes.three_tapes import ThreeTapesConfig
 from hardattn.contract import Answer, Task, Trace
 
 SMALL = ExercisesConfig(ThreeTapesConfig("repeat-copy", symbols=5, longest=3, steps=15), times=(1, 4), frozen=12)
@@ -101,43 +101,8 @@ def test_settings_that_make_no_sense_are_refused():
         ({"times": ()}, "times must name"),
         ({"frozen": 0}, "frozen must be at least 1"),
         ({"start": 10}, "start must be at most top=9"),
-        ({"exploring_starts": 1.5}, "exploring_starts is a share"),
-        ({"exploring_starts": 0.5, "tapes": ThreeTapesConfig("reverse")}, "copy and duplicated-input"),
     ):
         with pytest.raises(ValueError, match=message):
             ExercisesConfig(**options)
     with pytest.raises(ValueError, match="one of the parts length-3, length-12, found 'length-4'"):
         next(SMALL.build().batches("length-4", batch_size=1))
-
-
-@pytest.mark.parametrize(("task", "cells"), [("copy", 1), ("duplicated-input", 3)])
-def test_exploring_starts_are_midway_and_in_training_only(task, cells):
-    config = ExercisesConfig(ThreeTapesConfig(task, symbols=5, longest=4, steps=20), exploring_starts=0.5, frozen=12)
-    fresh, midway = (dataclasses.replace(config, exploring_starts=share).build() for share in (0.0, 0.5))
-    length = 1 + torch.arange(400) % 4
-    old, new = (next(task.batches("train", batch_size=400)).question.reset(length) for task in (fresh, midway))
-    done = new.head // cells
-    assert 0.15 < (done > 0).float().mean() < 0.35 and {*done[length == 4].tolist()} == {0, 1, 2, 3}
-    assert torch.equal(new.tape, old.tape) and not (done >= length).any()
-    assert torch.equal(new.deadline, old.deadline - new.head) and torch.equal(new.letters, old.letters - done)
-    for row in range(40):
-        rest = old.target[row, done[row] :]
-        assert torch.equal(new.target[row, : len(rest)], rest) and (new.target[row, len(rest) :] == config.tapes.end).all()
-    (held,) = midway.batches("validation", batch_size=12)
-    assert not held.question.reset(held.question.complexity).head.any()
-
-
-def test_whoever_begins_midway_can_write_the_rest_and_must_by_the_deadline():
-    core = ThreeTapes(ThreeTapesConfig("duplicated-input", symbols=5, longest=4, steps=14))
-    key, length, done = torch.arange(30), torch.full((30,), 4), torch.arange(30) % 4
-    state = core.midway(core.reset(key, length), done)
-    for step in range(14):
-        # It waits for as long as it may, its head standing still, and knows the answer.
-        allowed, stay = core.allowed(state), torch.ones(30, dtype=torch.long)
-        sure = torch.nn.functional.one_hot(core.wanted(state), 6).double().log()
-        write = (~allowed.output[:, 0]).long()
-        assert torch.equal(write == 1, (step >= 14 - 3 * done - (5 - done)) & (step < 14 - 3 * done))
-        state, *_ = core.step(state, Moves(stay, stay, write), sure)
-    assert torch.equal(state.emitted, state.letters) and not state.wrong.any()
-    with pytest.raises(ValueError, match="expected copy or duplicated-input, found reverse"):
-        ThreeTapes(ThreeTapesConfig("reverse")).midway(state, done)

@@ -130,6 +130,23 @@ def test_any_allowed_moves_write_the_whole_output_in_time(task):
     assert state.wrong.float().mean() > 0.5 * letters.float().mean()
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_who_waits_must_write_in_time_and_sooner_if_hurried(task):
+    for hurried in (False, True):
+        core = ThreeTapes(ThreeTapesConfig(task, symbols=5, longest=4, steps=26, hurried=hurried))
+        complexity = torch.arange(1, core.config.top + 1)
+        state, stay = core.reset(complexity, complexity), torch.ones_like(complexity)
+        deadline = torch.full_like(complexity, 26)
+        if hurried:
+            deadline = (26 * state.letters.double() / core.config.letters - 1e-9).ceil().long()
+        uniform = torch.full((len(complexity), 6), 1 / 6).log()
+        for step in range(26):
+            must = ~core.allowed(state).output[:, 0]
+            assert torch.equal(must, (step >= deadline - state.letters) & (step < deadline))
+            state, *_ = core.step(state, Moves(stay, stay, must.long()), uniform)
+        assert torch.equal(state.emitted, state.letters) and not core.allowed(state).output.any()
+
+
 def test_windows_wrap_around():
     core = ThreeTapes(ThreeTapesConfig(symbols=10, longest=3, cells=5))
     state = core.reset(keys(0, "test", torch.arange(1)), torch.tensor([3]))
