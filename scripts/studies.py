@@ -353,23 +353,31 @@ for _exercise, (_tape, _player, _learner, _fit) in _TAPES.items():
     )
 _LSTM = RLNTMConfig(controller="lstm", inverse_temperature=0.3)
 _DIRECT = RLNTMConfig(controller="direct", inverse_temperature=0.3)
-_RL_NTM: dict[str, tuple[RLNTMConfig, ThreeTapesConfig, int]] = {
-    "copy": (_LSTM, ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), 2000),
+_CONSTANT = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
+_FALLING = dataclasses.replace(_CONSTANT, schedule="linear")
+_RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
+    "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _CONSTANT, 2000),
     # In a hurry, and with few units: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones.
     "duplicated": (
-        dataclasses.replace(_LSTM, hidden=20, entropy=0.02),
         ThreeTapesConfig(task="duplicated-input", symbols=10, longest=20, steps=62, depth=35, hurried=True),
-        2500,
+        dataclasses.replace(_LSTM, hidden=20, entropy=0.02),
+        _FALLING,
+        3000,
     ),
-    "reverse": (_DIRECT, ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), 2000),
-    "repeatcopy": (_DIRECT, ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), 2500),
-    "forwardreverse": (_DIRECT, ThreeTapesConfig(task="forward-reverse", symbols=10, longest=8, steps=24, marked=True), 6000),
+    "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _CONSTANT, 2000),
+    "repeatcopy": (ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), _DIRECT, _CONSTANT, 2500),
+    "forwardreverse": (
+        ThreeTapesConfig(task="forward-reverse", symbols=10, longest=8, steps=24, marked=True),
+        _DIRECT,
+        _CONSTANT,
+        6000,
+    ),
 }
-for _machine, (_controller, _tapes, _steps) in _RL_NTM.items():
+for _machine, (_tapes, _controller, _learner, _steps) in _RL_NTM.items():
     STUDIES[f"rlntm-{_machine}"] = Study(
         task=ExercisesConfig(_tapes, lengths=(100,), frozen=500),
         agent=_controller,
-        learner=LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0),
+        learner=_learner,
         fit=FitConfig(steps=_steps, batch_size=100, evaluate_every=200, save_every=200),
         sentence=f"RL-NTM on {_tapes.task} (Zaremba and Sutskever 2015), smaller than published: 10 symbols",
     )
