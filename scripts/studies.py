@@ -353,23 +353,23 @@ for _exercise, (_tape, _player, _learner, _fit) in _TAPES.items():
     )
 _LSTM = RLNTMConfig(controller="lstm", inverse_temperature=0.3)
 _DIRECT = RLNTMConfig(controller="direct", inverse_temperature=0.3)
-_CONSTANT = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
-_FALLING = dataclasses.replace(_CONSTANT, schedule="linear")
+_HEADS = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
+_HEADS_FALLING = dataclasses.replace(_HEADS, schedule="linear")
 _RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
-    "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _CONSTANT, 2000),
+    "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _HEADS, 2000),
     # In a hurry, and with few units: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones.
     "duplicated": (
         ThreeTapesConfig(task="duplicated-input", symbols=10, longest=20, steps=62, depth=35, hurried=True),
         dataclasses.replace(_LSTM, hidden=20, entropy=0.02),
-        _FALLING,
+        _HEADS_FALLING,
         3000,
     ),
-    "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _CONSTANT, 2000),
-    "repeatcopy": (ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), _DIRECT, _CONSTANT, 2500),
+    "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _HEADS, 2000),
+    "repeatcopy": (ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), _DIRECT, _HEADS, 2500),
     "forwardreverse": (
         ThreeTapesConfig(task="forward-reverse", symbols=10, longest=8, steps=24, marked=True),
         _DIRECT,
-        _CONSTANT,
+        _HEADS,
         6000,
     ),
 }
