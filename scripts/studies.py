@@ -357,7 +357,7 @@ _HEADS = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
 _HEADS_FALLING = dataclasses.replace(_HEADS, schedule="linear")
 _RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
     "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _HEADS, 2000),
-    # In a hurry, and with few units: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones.
+    # In a hurry: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones. So few units, too.
     "duplicated": (
         ThreeTapesConfig(task="duplicated-input", symbols=10, longest=20, steps=62, depth=35, hurried=True),
         dataclasses.replace(_LSTM, hidden=20, entropy=0.02),
@@ -367,10 +367,10 @@ _RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
     "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _HEADS, 2000),
     "repeatcopy": (ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), _DIRECT, _HEADS, 2500),
     "forwardreverse": (
-        ThreeTapesConfig(task="forward-reverse", symbols=10, longest=8, steps=24, marked=True),
-        _DIRECT,
+        ThreeTapesConfig(task="forward-reverse", symbols=10, longest=20, steps=48, hurried=True, marked=True),
+        dataclasses.replace(_DIRECT, entropy=0.02),
         _HEADS,
-        6000,
+        3000,
     ),
 }
 for _machine, (_tapes, _controller, _learner, _steps) in _RL_NTM.items():
