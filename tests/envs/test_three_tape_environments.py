@@ -121,6 +121,16 @@ def test_a_move_that_may_not_be_made_is_not_and_the_output_comes_in_time():
     assert (info["said"][:letters] == 0).all() and not info["allowed_output"].any()
 
 
+def test_in_a_hurry_a_shorter_output_comes_sooner():
+    for complexity, deadline in ((1, 8), (4, 20)):
+        env = ThreeTapesEnv(
+            view="multidiscrete", complexity=complexity, **{**SMALL, "longest": 4, "steps": 20, "hurried": True}
+        )
+        _, info = env.reset(seed=0)
+        rewards, info = played(env, lambda seen, info: np.array([STAY, STAY, 0, 0, 6]))
+        assert np.flatnonzero(rewards).tolist() == list(range(deadline - info["letters"], deadline)) and len(rewards) == 20
+
+
 def test_the_memory_stays_within_its_space():
     env = ThreeTapesEnv(marked=True, **SMALL)
     observation, _ = env.reset(seed=0)
