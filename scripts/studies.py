@@ -365,7 +365,12 @@ _RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
         3000,
     ),
     "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _HEADS, 2000),
-    "repeatcopy": (ThreeTapesConfig(task="repeat-copy", symbols=10, longest=6, steps=32), _DIRECT, _HEADS, 2500),
+    "repeatcopy": (
+        ThreeTapesConfig(task="repeat-copy", symbols=10, longest=10, steps=44, hurried=True),
+        dataclasses.replace(_DIRECT, entropy=0.02),
+        _HEADS_FALLING,
+        3000,
+    ),
     "forwardreverse": (
         ThreeTapesConfig(task="forward-reverse", symbols=10, longest=20, steps=48, hurried=True, marked=True),
         dataclasses.replace(_DIRECT, entropy=0.02),
