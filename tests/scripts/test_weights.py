@@ -111,6 +111,13 @@ def test_a_reader_of_all_babi_tasks(part, published):
 
 
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
+def test_readers_of_one_task_each():
+    names = [f"memn2n-babi-10k-alone/task-{task}" for task in range(1, 21)]
+    errors = [error(name, "soft", Path(str(DATA))) for name in names]
+    assert np.mean(errors) == pytest.approx(2.30, abs=0.1) and errors[15] == 0 and max(errors) == errors[2]
+
+
+@pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
 @pytest.mark.parametrize(("part", "error", "hits"), [("task-1", 0.3, 94.0), ("task-14", 5.7, 87.2), ("mean", 11.15, 87.7)])
 def test_a_reader_of_one_sentence_a_hop_lands_on_the_facts(part, error, hits):
     trained = load_trained(WEIGHTS / "memn2n-babi-1k-hard.safetensors", Path(str(DATA)))
