@@ -2,16 +2,16 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hardattn.evaluation import Row, Scores, evaluate, interval, metric_of, paired_p, rows, unit_of
+from hardattn.evaluation import Scores, evaluate, interval, interval_over_seeds, metric_of, paired_p, rows, unit_of
 from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import Trained, load_trained
 
@@ -22,7 +22,8 @@ class Options:
 
     For a glimpse agent: mean (the policy's mean gaze), sampled (one draw), averaged (the mean belief of 8 draws), and the controls random,
     centre and raster, in which the same model is made to look elsewhere. A test set that has parts (lengths, kinds of question) is reported
-    part by part. After several models of one kind (seeds, or tasks that were learned one at a time) comes their mean.
+    part by part. After several models of one study (seeds, or tasks that were learned one at a time) comes their mean, and their rows in JSON have
+    the key "model".
     """
 
     models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]", help_behavior_hint="")]
@@ -43,6 +44,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.models:
             raise ValueError("expected at least one run's folder or .safetensors file, found none")
+        if len({path.resolve() for path in self.models}) < len(self.models):
+            raise ValueError("expected different models, found one of them twice")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {self.batch_size}")
 
@@ -51,29 +54,24 @@ def run_command() -> int:
     options = read_arguments(Options, "python scripts/evaluate.py")
     began = time.perf_counter()
     models = [load_trained(path, options.data_dir, options.glimpses) for path in options.models]
-    several = len(models) > 1
-    console = Console()
-    found: list[Row] = []
-    usual: list[tuple[str, Scores]] = []
-    for path, trained in zip(options.models, models):
-        table = _evaluated(trained, options)
-        found += [{**row, "name": f"{path}: {row['name']}"} if several else row for row in rows(table)]
-        usual += [(str(path), scores) for scores in table if scores.metric == metric_of(trained.task)][:1]
-        if options.json == "-":
-            continue
-        if several:
-            console.print(f"\n{path}", highlight=False)
-        if table[0].part:
-            console.print(_parts(table, trained))
-        else:
-            console.print(_summary(table, trained, options.split))
-        if hasattr(trained.task.spec, "classes"):
-            console.print(_classes(table))
+    tables = [_evaluated(trained, options) for trained in models]
     if options.json is not None:
-        write_rows(found, options.json)
+        several = len(models) > 1
+        named = [{"model": str(path)} if several else {} for path in options.models]
+        write_rows([{**name, **row} for name, table in zip(named, tables) for row in rows(table)], options.json)
     if options.json != "-":
-        if several and not any(scores.part for _, scores in usual) and len({scores.metric for _, scores in usual}) == 1:
-            console.print(_together(usual))
+        console = Console()
+        for path, trained, table in zip(options.models, models, tables):
+            if len(models) > 1:
+                console.print(f"\n{path}", highlight=False)
+            console.print(_parts(table, trained) if table[0].part else _summary(table, trained, options.split))
+            if hasattr(trained.task.spec, "classes"):
+                console.print(_classes(table))
+        if (
+            len(models) > 1
+            and len({(trained.name, *(scores.name for scores in table)) for trained, table in zip(models, tables)}) == 1
+        ):
+            console.print(_together(options.models, models, tables))
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
     return 0
 
@@ -130,15 +128,26 @@ def _parts(table: list[Scores], trained: Trained) -> Table:
     return shown
 
 
-def _together(usual: list[tuple[str, Scores]]) -> Table:
-    """Several models, each in its usual way, and the mean over them."""
-    metric = usual[0][1].metric
-    values = [scores.values.mean() for _, scores in usual]
-    shown = Table("model", "how", metric, title=f"{len(usual)} models")
-    for (path, scores), value in zip(usual, values):
-        shown.add_row(path, scores.how, f"{value:.2f}{unit_of(metric)}")
-    shown.add_section()
-    shown.add_row("mean", "", f"{np.mean(values):.2f}{unit_of(metric)}")
+def _together(paths: Sequence[Path], models: Sequence[Trained], tables: Sequence[list[Scores]]) -> Table:
+    """Models of one study: each in its usual way, and their mean; of tasks with parts, the mean of every part. An interval, if only the seeds differ."""
+    metric = metric_of(models[0].task)
+    values = [{scores.name: scores.values.mean() for scores in table if scores.metric == metric} for table in tables]
+    seeds = all(one.study.task == models[0].study.task for one in models)
+    title, caption = f"{len(models)} models", "over seeds: Student's 95 % interval" if seeds else None
+    if tables[0][0].part:
+        shown = Table("", metric, "over seeds", title=title, caption=caption)
+        lines = [(name, [of_one[name] for of_one in values]) for name in values[0]]
+    else:
+        usual = next(iter(values[0]))
+        lines = [("mean", [of_one[usual] for of_one in values])]
+        shown = Table("model", metric, "over seeds", title=f"{title}, {usual}", caption=caption)
+        for path, of_one in zip(paths, values):
+            shown.add_row(str(path), f"{of_one[usual]:.2f}{unit_of(metric)}")
+        shown.add_section()
+    for name, of_all in lines:
+        estimate = interval_over_seeds(of_all)
+        between = f"{estimate.low:.2f} to {estimate.high:.2f}" if seeds else ""
+        shown.add_row(name, f"{estimate.value:.2f}{unit_of(metric)}", between)
     return shown
 
 

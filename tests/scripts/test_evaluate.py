@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.scripts.processes import BLIND, Ended, run
 
+WEIGHTS = Path(__file__).parents[2] / "weights"
 HOWS = ["mean", "sampled", "averaged", "random", "centre", "raster"]
 
 
@@ -74,7 +75,7 @@ def test_a_model_can_be_stopped_early(trained, tmp_path):
 
 
 def test_only_glimpses_can_be_counted(tmp_path):
-    weights = Path(__file__).parents[2] / "weights" / "ntm-copy.safetensors"
+    weights = WEIGHTS / "ntm-copy.safetensors"
     for model, count, expected in (
         (weights, 2, "takes glimpses, found ntm-copy"),
         (weights.with_name("ram-digits.safetensors"), 0, "at least 1"),
@@ -107,20 +108,33 @@ def test_pictures_are_written(trained, tmp_path):
             assert name[-3:] == "png" or picture.n_frames > 3
 
 
-def test_several_models_of_one_kind_have_a_mean(trained, tmp_path):
-    weights = Path(__file__).parents[2] / "weights" / "ram-digits.safetensors"
+def test_several_models_of_one_study_have_a_mean(trained, tmp_path):
+    weights = WEIGHTS / "ram-digits.safetensors"
     ended = run("evaluate", weights, trained, "--json", "rows.json", folder=tmp_path)
     assert ended.code == 0 and "2 models" in ended.out
-    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "rows.json").read_text()) if row["metric"] == "error"}
-    assert set(rows) == {f"{model}: {how}" for model in (weights, trained) for how in HOWS}
-    assert rows[f"{weights}: mean"] < 5 < rows[f"{trained}: mean"]
-    mean = (rows[f"{weights}: mean"] + rows[f"{trained}: mean"]) / 2
-    assert re.search(rf"│ mean +│ +│ {mean:.2f} % ", ended.out), ended.out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["model"] for row in rows] == [str(m) for m in (weights, trained) for _ in range(len(rows) // 2)]
+    by = {row["model"]: row["value"] for row in rows if (row["name"], row["metric"]) == ("mean", "error")}
+    assert by[str(weights)] < 5 < by[str(trained)]
+    assert re.search(rf"│ mean +│ {sum(by.values()) / 2:.2f} % ", ended.out), ended.out
 
 
-def test_no_model_and_models_of_several_kinds(tmp_path):
-    ended = run("evaluate", folder=tmp_path)
-    assert ended.code == 2 and "at least one run's folder" in ended.err
-    weights = Path(__file__).parents[2] / "weights"
-    ended = run("evaluate", weights / "player-Copy.safetensors", weights / "ntm-tape-copy.safetensors", folder=tmp_path)
-    assert ended.code == 0 and "ntm-tape-copy: test set" in ended.out and "2 models" not in ended.out
+def test_the_mean_of_parts_is_part_by_part(tmp_path):
+    one = WEIGHTS / "ntm-tape-copy.safetensors"
+    shutil.copy(one, tmp_path / "other.safetensors")
+    ended = run("evaluate", one, "other.safetensors", folder=tmp_path)
+    table = ended.out.split("2 models")[1]
+    assert re.search(r"│ length-10 +│ 0\.02 bits +│ 0\.02 to 0\.02", table), ended.out
+
+
+def test_models_that_have_no_mean_and_models_that_are_refused(tmp_path):
+    weights = WEIGHTS / "conv-digits.safetensors"
+    ended = run("evaluate", weights, weights.with_name("fc-64-digits.safetensors"), folder=tmp_path)
+    assert ended.code == 0 and "fc-64-digits: test set" in ended.out and "2 models" not in ended.out
+    for models, expected in (
+        ([], "at least one run's folder"),
+        ([weights, weights], "found one of them twice"),
+        ([weights, tmp_path / "missing.safetensors"], "missing.safetensors, found no such file"),
+    ):
+        ended = run("evaluate", *models, folder=tmp_path)
+        assert ended.code == 2 and expected in ended.err and ended.out == ""
