@@ -104,7 +104,7 @@ class RLNTMConfig:
     baseline: Literal["offline", "online", "none"] = "offline"
     """What is subtracted from the return: a regression on the whole input and what was seen, on what was seen, or nothing."""
     entropy: float = 0.0
-    """Weight of the moves' entropy in the loss, in nats per step."""
+    """Weight of the moves' entropy in the loss, in nats per step; of all steps, also of those after the output is complete."""
 
     def __post_init__(self) -> None:
         literals(self)

@@ -353,28 +353,28 @@ for _exercise, (_tape, _player, _learner, _fit) in _TAPES.items():
     )
 _LSTM = RLNTMConfig(controller="lstm", inverse_temperature=0.3)
 _DIRECT = RLNTMConfig(controller="direct", inverse_temperature=0.3)
-_HEADS = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
-_HEADS_FALLING = dataclasses.replace(_HEADS, schedule="linear")
+_MOVES = LearnerConfig(learning_rate=5e-3, schedule="constant", clip=2.0)
+_MOVES_FALLING = dataclasses.replace(_MOVES, schedule="linear")
+# Hurried where it matters: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones.
 _RL_NTM: dict[str, tuple[ThreeTapesConfig, RLNTMConfig, LearnerConfig, int]] = {
-    "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _HEADS, 2000),
-    # In a hurry: who has the time reads all of a short input and learns it by heart, which does not lead to longer ones. So few units, too.
+    "copy": (ThreeTapesConfig(task="copy", symbols=10, longest=10, steps=25, depth=35), _LSTM, _MOVES, 2000),
     "duplicated": (
         ThreeTapesConfig(task="duplicated-input", symbols=10, longest=20, steps=62, depth=35, hurried=True),
         dataclasses.replace(_LSTM, hidden=20, entropy=0.02),
-        _HEADS_FALLING,
+        _MOVES_FALLING,
         3000,
     ),
-    "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _HEADS, 2000),
+    "reverse": (ThreeTapesConfig(task="reverse", symbols=10, longest=10, steps=25), _DIRECT, _MOVES, 2000),
     "repeatcopy": (
         ThreeTapesConfig(task="repeat-copy", symbols=10, longest=10, steps=44, hurried=True),
         dataclasses.replace(_DIRECT, entropy=0.02),
-        _HEADS_FALLING,
+        _MOVES_FALLING,
         3000,
     ),
     "forwardreverse": (
         ThreeTapesConfig(task="forward-reverse", symbols=10, longest=20, steps=48, hurried=True, marked=True),
         dataclasses.replace(_DIRECT, entropy=0.02),
-        _HEADS,
+        _MOVES,
         3000,
     ),
 }
@@ -388,7 +388,7 @@ for _machine, (_tapes, _controller, _learner, _steps) in _RL_NTM.items():
     )
     if _machine != "forwardreverse":  # for a machine without tapes it is reverse
         STUDIES[f"ntm-tape-{_tapes.task}"] = Study(
-            task=TapeSequencesConfig(_tapes),
+            task=TapeSequencesConfig(dataclasses.replace(_tapes, hurried=False)),  # it has no heads to hurry
             agent=NTMConfig(),
             learner=_MACHINE,
             fit=_SEQUENCES,

@@ -119,7 +119,7 @@ def machine_text(
     between = " " if max(map(len, called)) > 1 else ""
     return "\n".join(
         [
-            f"step {int(state.time[row])} of {config.steps}",
+            _when(config, state, row),
             "input   " + between.join(_marked(name, "green") if i == head else name for i, name in enumerate(tape)),
             f"memory  cell {int(state.finger[row])} of {config.cells}",
             "output  " + between.join(_marked(called[symbol], "green" if good else "red") for symbol, good in zip(said, right)),
@@ -127,6 +127,11 @@ def machine_text(
             "",
         ]
     )
+
+
+def _when(config: three_tapes.ThreeTapesConfig, state: three_tapes.State, row: int) -> str:
+    deadline = int(state.deadline[row])
+    return f"step {int(state.time[row])} of {config.steps}" + (f", output due by {deadline}" if deadline < config.steps else "")
 
 
 def machine_picture(
@@ -146,9 +151,8 @@ def machine_picture(
     head, finger = int(state.head[row]), int(state.finger[row])
     tape = [(name, TEXT) for name in spelt(config, state, row)]
     output = [(called[symbol], RIGHT if good else WRONG) for symbol, good in zip(said, right)]
-    step = f"input, step {int(state.time[row])} of {config.steps}"
     strips = (
-        (step, tape, head, SCALES[0]),
+        (f"input, {_when(config, state, row)}", tape, head, SCALES[0]),
         ("memory", [("", TEXT)] * config.cells, finger, SCALES[1]),
         ("output", output, len(said), PATH),
     )

@@ -195,7 +195,7 @@ class ThreeTapesGame(Game):
 
     def info(self, state: Machine) -> dict[str, Tensor]:
         """The input [columns] and its length, the target [letters], its number of letters (both with the end), what was said (-1: nothing yet), how many of
-        those were wrong, the level of the curriculum, and which moves the heads may make."""
+        those were wrong, after how many steps the output must be complete, the level of the curriculum, and which moves the heads may make."""
         tapes = state.tapes
         return {
             "input": tapes.tape,
@@ -204,6 +204,7 @@ class ThreeTapesGame(Game):
             "letters": tapes.letters,
             "said": state.said,
             "wrong": tapes.wrong,
+            "deadline": tapes.deadline,
             "level": state.progress.level,
             **{f"allowed_{name}": choices for name, choices in self.core.allowed(tapes)._asdict().items()},
         }

@@ -38,7 +38,7 @@ class ThreeTapesConfig:
     around: int = 2
     """A window reaches so many cells to either side of its head."""
     hurried: bool = False
-    """Whether the output of a shorter input must be complete after fewer steps, in proportion, and not just at the end."""
+    """Whether a shorter output must be complete after fewer steps, in proportion to its length, and not just at the end."""
     marked: bool = False
     """Whether the memory's first cell holds ones at the beginning (the authors' code) and not zeros (the paper)."""
 

@@ -41,7 +41,14 @@ def test_spaces():
 def test_it_equals_single_environments_bit_for_bit(name, mode):
     """Some are reset in between, so that not all end at the same time."""
     id = f"hardattn/RLNTM{name}{'MultiDiscrete' if mode is AutoresetMode.NEXT_STEP else ''}-v0"
-    equals_singles(id, mode, ThreeTapesVectorEnv, rounds=25, again=4, **{**SMALL, "steps": 10})
+    equals_singles(
+        id,
+        mode,
+        ThreeTapesVectorEnv,
+        rounds=25,
+        again=4,
+        **{**SMALL, "steps": 10, "hurried": mode is not AutoresetMode.DISABLED},
+    )
 
 
 def played(env: gym.Env, choose) -> tuple[list[float], dict]:

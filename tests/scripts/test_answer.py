@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hardattn.runs import load_weights, save_weights
 from tests.scripts.processes import refused, run
 
 STORY = "1 John went to the kitchen.\n2 Mary moved to the garden.\n3 Where is John?\tkitchen\t1\n4 Where is Mary?\n"
@@ -93,12 +94,14 @@ def test_a_player_of_tapes_is_given_some(tmp_path):
 
 
 def test_an_output_that_is_wrong_is_told_so(tmp_path):
-    """Much longer than in its training."""
-    given = told(tmp_path, "ABCDEFGH\n" + "ABCDEFGHIJ" * 4)
-    ended = run("answer", WEIGHTS / "rlntm-forwardreverse.safetensors", given, "--json", "-", folder=tmp_path)
-    short, long = json.loads(ended.out)
-    assert short["right"] and short["output"] == "HGFEDCBA."
-    assert not long["right"] and long["expected"] == "JIHGFEDCBA" * 4 + "." and len(long["output"]) == 41
+    """By one whose weights are all zero."""
+    weights, config = load_weights(WEIGHTS / "rlntm-forwardreverse.safetensors")
+    save_weights(tmp_path / "blank.safetensors", {name: 0 * value for name, value in weights.items()}, config)
+    for model, right in ((WEIGHTS / "rlntm-forwardreverse.safetensors", True), ("blank.safetensors", False)):
+        ended = run("answer", model, told(tmp_path, "ABCDEFGHIJ" * 4), "--json", "-", folder=tmp_path)
+        [row] = json.loads(ended.out)
+        assert row["right"] == right == (row["output"] == row["expected"])
+        assert row["expected"] == "JIHGFEDCBA" * 4 + "." and len(row["output"]) == 41
 
 
 @pytest.mark.parametrize(
