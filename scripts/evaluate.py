@@ -43,7 +43,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise ValueError("expected at least one run's folder or .safetensors file, found none")
+            raise ValueError("a model is required: expected at least one run's folder or .safetensors file, found none")
         if len({path.resolve() for path in self.models}) < len(self.models):
             raise ValueError("expected different models, found one of them twice")
         if self.batch_size < 1:
