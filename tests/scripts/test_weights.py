@@ -112,10 +112,11 @@ def test_a_reader_of_all_babi_tasks(part, published):
 
 
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
-def test_readers_of_one_task_each():
-    names = [f"memn2n-babi-10k-alone/task-{task}" for task in range(1, 21)]
+@pytest.mark.parametrize(("size", "mean", "hardest"), [("1k", 12.41, 19), ("10k", 2.30, 3)])
+def test_readers_of_one_task_each(size, mean, hardest):
+    names = [f"memn2n-babi-{size}-alone/task-{task}" for task in range(1, 21)]
     errors = [error(name, "soft", Path(str(DATA))) for name in names]
-    assert np.mean(errors) == pytest.approx(2.30, abs=0.1) and errors[15] == 0 and max(errors) == errors[2]
+    assert np.mean(errors) == pytest.approx(mean, abs=0.1) and errors[15] < 0.5 and max(errors) == errors[hardest - 1]
 
 
 @pytest.mark.skipif(DATA is None, reason="needs bAbI: HARDATTN_DATA names the folder that holds babi/tasks_1-20_v1-2")
