@@ -44,8 +44,10 @@ class Options:
     def __post_init__(self) -> None:
         if not self.models:
             raise ValueError("a model is required: expected at least one run's folder or .safetensors file, found none")
-        if len({path.resolve() for path in self.models}) < len(self.models):
-            raise ValueError("expected different models, found one of them twice")
+        places = [path.resolve() for path in self.models]
+        for i, path in enumerate(self.models):
+            if places[i] in places[:i]:
+                raise ValueError(f"expected different models, found one of them twice: {path}. Name each once")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {self.batch_size}")
 
@@ -55,22 +57,20 @@ def run_command() -> int:
     began = time.perf_counter()
     models = [load_trained(path, options.data_dir, options.glimpses) for path in options.models]
     tables = [_evaluated(trained, options) for trained in models]
+    several = len(models) > 1
     if options.json is not None:
-        several = len(models) > 1
         named = [{"model": str(path)} if several else {} for path in options.models]
         write_rows([{**name, **row} for name, table in zip(named, tables) for row in rows(table)], options.json)
     if options.json != "-":
         console = Console()
         for path, trained, table in zip(options.models, models, tables):
-            if len(models) > 1:
+            if several:
                 console.print(f"\n{path}", highlight=False)
             console.print(_parts(table, trained) if table[0].part else _summary(table, trained, options.split))
             if hasattr(trained.task.spec, "classes"):
                 console.print(_classes(table))
-        if (
-            len(models) > 1
-            and len({(trained.name, *(scores.name for scores in table)) for trained, table in zip(models, tables)}) == 1
-        ):
+        kinds = {(trained.name, *(scores.name for scores in table)) for trained, table in zip(models, tables)}
+        if several and len(kinds) == 1:
             console.print(_together(options.models, models, tables))
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
     return 0
