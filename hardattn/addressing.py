@@ -21,7 +21,7 @@ def content(k: Float[Tensor, "*h b m"], memory: Float[Tensor, "b n m"], beta: Fl
     row = memory / memory.norm(dim=-1, keepdim=True).clamp(min=_LEAST)
     key = k / k.norm(dim=-1, keepdim=True).clamp(min=_LEAST)
     cosine = (row @ key[..., None]).squeeze(-1)
-    return (beta[..., None] * cosine).softmax(-1)
+    return _softmax(cosine, beta)
 
 
 def gate(
@@ -36,19 +36,12 @@ def shift(w: Float[Tensor, "*h b n"], s: Float[Tensor, "*h b k"]) -> Float[Tenso
 
     Args:
         w: a weighting.
-        s: how much to move by -R, ..., 0, ..., R rows, k = 2 R + 1. A one-hot s is a roll.
-
-    Raises:
-        ValueError: if the number of shifts is even, or larger than the memory.
+        s: how much to move by -R, -R + 1, ... rows, with R = k // 2: of an odd number of shifts as far up as down, of an even one a row farther
+            down. A one-hot s is a roll. Whoever moves farther than around arrives where the rest would have taken him.
     """
     k, n = s.shape[-1], w.shape[-1]
-    if k % 2 == 0 or k > n:
-        raise ValueError(
-            f"shifts go as far down as up and not farther than around: expected an odd number up to {n}, found {k}"
-        )
-    r = k // 2
-    around = torch.cat([w[..., n - r :], w, w[..., :r]], -1) if r else w
-    # Window i holds w_{i-R} ... w_{i+R}; a shift by +1 takes what lies one row below.
+    # Window i holds w_{i-k+1+R} ... w_{i+R}; a shift by +1 takes what lies one row below.
+    around = w[..., (torch.arange(n + k - 1, device=w.device) + 1 - k + k // 2) % n]
     return (around.unfold(-1, k, 1) * s.flip(-1)[..., None, :]).sum(-1)
 
 
@@ -58,7 +51,7 @@ def sharpen(w: Float[Tensor, "*h b n"], gamma: Float[Tensor, "*h b"]) -> Float[T
     Computed as a softmax of gamma log w, in which no sum underflows, however sharp. An entry below 1e-12 counts as that, so that its logarithm and its
     gradient are finite.
     """
-    return (gamma[..., None] * w.clamp(min=_LEAST).log()).softmax(-1)
+    return _softmax(w.clamp(min=_LEAST).log(), gamma)
 
 
 def address(
@@ -90,3 +83,8 @@ def write(
     erased = (1 - w[..., None] * e[..., None, :]).flatten(0, -4).prod(0) if w.ndim > 2 else 1 - w[..., None] * e[..., None, :]
     added = (w[..., None] * a[..., None, :]).flatten(0, -4).sum(0) if w.ndim > 2 else w[..., None] * a[..., None, :]
     return memory * erased + added
+
+
+def _softmax(x: Float[Tensor, "*h b n"], strength: Float[Tensor, "*h b"]) -> Float[Tensor, "*h b n"]:
+    """softmax(strength x). The largest is taken off first: what is infinite after the product is then the smallest, not the largest."""
+    return (strength[..., None] * (x - x.amax(-1, keepdim=True).detach())).softmax(-1)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hardattn import compiled_heads as compiled
 from hardattn.addressing import address, read, write
@@ -72,6 +73,7 @@ class _Turn(torch.autograd.Function):
         return w
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said, memory, w_before = ctx.saved_tensors[:3]
         grads = torch.zeros_like(said), torch.zeros_like(memory), torch.empty(w_before.shape, dtype=memory.dtype)
@@ -88,6 +90,7 @@ class _Use(torch.autograd.Function):
         return reads, after
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_reads: Tensor, grad_after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said, memory, w = ctx.saved_tensors
         grads = torch.zeros_like(said), torch.empty_like(memory), torch.zeros_like(w)

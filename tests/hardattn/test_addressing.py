@@ -37,23 +37,21 @@ def test_shift_by_hand():
     torch.testing.assert_close(shift(w, s), torch.tensor([[0.1, 0.2, 0.7, 0.0]], dtype=D))
 
 
-@given(st.integers(1, 9), st.integers(0, 4), st.integers(0, 99))
-def test_a_one_hot_shift_is_a_roll(n, r, seed):
-    k = 2 * r + 1
+@given(st.integers(1, 9), st.integers(1, 20), st.integers(0, 99))
+def test_a_one_hot_shift_is_a_roll(n, k, seed):
+    """Also of an even number, which has a row more down than up, and farther than around."""
     w = weighting(2, 3, n, seed=seed)
-    if k > n:
-        with pytest.raises(ValueError, match=f"odd number up to {n}, found {k}"):
-            shift(w, torch.zeros(2, 3, k, dtype=D))
-        return
     for i in range(k):
         s = torch.zeros(2, 3, k, dtype=D)
         s[..., i] = 1.0
-        torch.testing.assert_close(shift(w, s), w.roll(i - r, -1), rtol=0, atol=0)
+        torch.testing.assert_close(shift(w, s), w.roll(i - k // 2, -1), rtol=0, atol=0)
 
 
-def test_an_even_number_of_shifts_is_refused():
-    with pytest.raises(ValueError, match="odd number"):
-        shift(weighting(1, 4), weighting(1, 2))
+@given(st.integers(1, 9), st.integers(1, 20), st.integers(0, 99))
+def test_a_shift_is_the_sum_of_its_rolls(n, k, seed):
+    w, s = weighting(2, 3, n, seed=seed), weighting(2, 3, k, seed=seed + 1)
+    rolled = [w.roll(i - k // 2, -1) * s[..., i : i + 1] for i in range(k)]
+    torch.testing.assert_close(shift(w, s), sum(rolled))
 
 
 def test_sharpen_by_hand_and_its_limits():
@@ -77,6 +75,26 @@ def test_nothing_becomes_nan(dtype, gamma):
         torch.testing.assert_close(w.sum(-1), torch.ones(2, 1, dtype=dtype))
         for gradient in torch.autograd.grad((w * torch.arange(5)).sum(), (k, memory, before), allow_unused=True):
             assert gradient is None or gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_however_sharp_the_largest_wins(dtype):
+    """At the largest number there is; weightings that are alike stay so."""
+    most = torch.tensor([torch.finfo(dtype).max], dtype=dtype)
+    one, flat = torch.tensor([[0.5, 0.3, 0.2]], dtype=dtype), torch.full((1, 128), 1 / 128, dtype=dtype)
+    torch.testing.assert_close(sharpen(one, most), torch.tensor([[1.0, 0.0, 0.0]], dtype=dtype))
+    torch.testing.assert_close(sharpen(flat, most), flat)
+    memory = torch.eye(3, dtype=dtype)[None]
+    torch.testing.assert_close(content(memory[0, 1:2], memory, most), torch.tensor([[0.0, 1.0, 0.0]], dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gate_and_read_by_hand(dtype):
+    new, old = torch.tensor([[0.5, 0.25, 0.25]], dtype=dtype), torch.tensor([[0.0, 1.0, 0.0]], dtype=dtype)
+    w = gate(new, old, torch.tensor([0.25], dtype=dtype))
+    torch.testing.assert_close(w, torch.tensor([[0.125, 0.8125, 0.0625]], dtype=dtype))
+    memory = torch.tensor([[[8.0, 0.0], [0.0, 16.0], [16.0, 32.0]]], dtype=dtype)
+    torch.testing.assert_close(read(memory, w), torch.tensor([[2.0, 15.0]], dtype=dtype))
 
 
 def test_gate_keeps_or_replaces():
@@ -122,3 +140,20 @@ def test_gradients():
         return read(write(memory, w, e, a), w)
 
     assert torch.autograd.gradcheck(all_of_it, (memory, before, *parts.values()))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 8])
+def test_the_gradient_of_each(k):
+    """One by one, for shifts of several widths, beyond the memory's, too."""
+
+    def some(*shape, seed):
+        return (0.1 + torch.rand(*shape, dtype=D, generator=torch.Generator().manual_seed(seed))).requires_grad_()
+
+    memory, key, strength = some(2, 5, 3, seed=0), some(2, 2, 3, seed=1), some(2, 2, seed=2)
+    w, other, s = (weighting(2, 2, n, seed=n).requires_grad_() for n in (5, 6, k))
+    assert torch.autograd.gradcheck(content, (key, memory, strength))
+    assert torch.autograd.gradcheck(gate, (w, other[..., :5], strength))
+    assert torch.autograd.gradcheck(shift, (w, s))
+    assert torch.autograd.gradcheck(sharpen, (w, 1 + strength))
+    assert torch.autograd.gradcheck(read, (memory, w))
+    assert torch.autograd.gradcheck(write, (memory, w, key, some(2, 2, 3, seed=3)))
