@@ -30,9 +30,6 @@ from hardattn.heads import BOUND, numbers, turn, use
 from hardattn.memory_chain import State, all_steps
 from hardattn.noise import fork, uniform
 
-START = 1e-6
-"""Every number of the memory before the first step."""
-
 
 @dataclass(frozen=True)
 class NTMConfig:
@@ -53,11 +50,14 @@ class NTMConfig:
     memory: Literal["constant", "learned"] = "constant"
     """What every sequence begins with: the same small number everywhere, or numbers that are learned and tell the rows apart, so that a head
     can go to a place by what is there before anything was written."""
+    constant: float = 1e-6
+    """Every number of a constant memory before the first step. A cosine is the steeper the shorter a row is: with the gradient of all rows
+    ("straight-through") it explodes from 1e-6, and not from 0.1."""
     shifts: int = 1
     """A head moves by so many rows at most, up or down."""
     access: Literal["soft", "sampled", "straight-through"] = "soft"
     """What a head does with its weighting: take all rows by their weights; draw one row, with the gradient of REINFORCE; or draw one row, with
-    the gradient that all rows would have had (which explodes over long sequences: the sharpening of a drawn row is as steep as a logarithm at 0)."""
+    the gradient that all rows would have had."""
     baseline: Literal["learned", "batch-mean", "leave-one-out", "none"] = "batch-mean"
     """Of REINFORCE; see `hardattn.estimators.Baseline`."""
     rollouts: int = 1
@@ -67,10 +67,8 @@ class NTMConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self, "hidden", "layers", "heads", "rows", "columns", "rollouts")
-        at_least_zero(self, "shifts", "policy_weight")
+        at_least_zero(self, "shifts", "policy_weight", "constant")
         literals(self)
-        if 2 * self.shifts + 1 > self.rows:
-            raise ValueError(f"shifts must not go farther than around a memory of {self.rows} rows, found {self.shifts}")
         if self.rollouts > 1 and self.access != "sampled":
             raise ValueError(f'rollouts are for access "sampled", found {self.rollouts} with {self.access!r}')
         if self.access == "sampled" and self.baseline == "leave-one-out" and self.rollouts < 2:
@@ -197,7 +195,7 @@ class NTM(nn.Module):
         config = self.config
         nothing = self.first_reads.new_zeros(config.layers, 0)
         h, c = (x.tanh() if x is not None else nothing for x in (self.first_h, self.first_c))
-        constant = self.first_reads.new_full((count, config.columns, config.rows), START)
+        constant = self.first_reads.new_full((count, config.columns, config.rows), config.constant)
         return State(
             constant if self.first_memory is None else self.first_memory.tanh().expand(count, -1, -1),
             self.first_weights.softmax(-1)[:, None].expand(-1, count, -1),
@@ -259,7 +257,7 @@ class NTM(nn.Module):
             log_prob = w.new_zeros(len(given))
         else:
             w, chosen = choose(w.clamp(min=torch.finfo(w.dtype).tiny).log(), access, noise)
-            log_prob = chosen.sum(0)
+            w, log_prob = w.to(memory.dtype), chosen.sum(0)
 
         reads, memory = use(said, memory, w)
         return State(memory, w, reads, h, c), log_prob, hidden
