@@ -1,6 +1,6 @@
 """The bAbI tasks: read a short story, answer a question in one word (Weston et al. 2015, "Towards AI-Complete Question Answering").
 
-The files are those of version 1.2, put in place by the user; five of the tasks can be generated instead (`envs/tales.py`). A tenth of every task's
+The files are those of version 1.2, put in place by the user, or the user's own; five of the tasks can be generated instead (`envs/tales.py`). A tenth of every task's
 training questions, the same whatever tasks are trained together, is held out for validation. Held-out questions are drawn one by one, as in the
 published experiments (Sukhbaatar et al. 2015, Section 4.2), so that other questions about the same story may be among those trained on.
 """
@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from envs.numbered import classification_error, in_order
-from envs.stories import Told, encode, longest, parse, read, vocabulary
+from envs.stories import Told, encode, fit, longest, parse, read, vocabulary
 from envs.tales import TALES, tale
 from hardattn.checks import at_least_one, literals
 from hardattn.contract import Answer, Batch, StorySpec
@@ -32,10 +32,14 @@ class BabiConfig:
     """Numbers of the tasks; several are trained together, with one vocabulary."""
     size: Literal["1k", "10k"] = "1k"
     """Training questions of every task in the files. Where the larger set has no training file of task 3, the smaller one's is used."""
-    source: Literal["files", "generated"] = "files"
-    """The published files, or stories made up on the spot."""
+    source: Literal["files", "generated", "own"] = "files"
+    """The published files, stories made up on the spot, or your own in the same format: --train-file and --test-file."""
+    train_file: str | None = None
+    """Your own stories to train on, at least 10 questions, of which a tenth is held out for validation; for source "own"."""
+    test_file: str | None = None
+    """Your own stories to test on; for source "own"."""
     memory: int = 50
-    """So many of a story's last sentences are kept."""
+    """So many of a story's last sentences are kept. Your own stories must not be longer."""
     generated: int = 1000
     """Questions of every task that are made up, to train and validate on and as many again for testing."""
 
@@ -45,7 +49,9 @@ class BabiConfig:
         at_least_one(self, "memory")
         if self.generated < 10:
             raise ValueError(f"generated must be at least 10, so that a tenth can be held out; found {self.generated}")
-        known = tuple(TALES) if self.source == "generated" else tuple(range(1, 21))
+        if self.source != "own" and (self.train_file or self.test_file):
+            raise ValueError(f'train_file and test_file are for source "own", found them with {self.source!r}')
+        known = {"generated": tuple(TALES), "files": tuple(range(1, 21)), "own": (1,)}[self.source]
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(known):
             raise ValueError(f"tasks must be different numbers out of {', '.join(map(str, known))}; found {self.tasks}")
 
@@ -67,6 +73,11 @@ class Babi:
         self.spec = StorySpec(vocabulary(everything), config.memory, longest(everything))
         self.questions = encode(everything, self.spec)
         counts = [sum(len(story.asked) for story in part) for part in stories]
+        for part, count in zip(stories, counts[: len(config.tasks)]):
+            if config.source == "own" and count < 10:
+                raise ValueError(
+                    f"{part[0].source}: expected at least 10 questions to train on, of which a tenth is held out; found {count}"
+                )
         every = torch.arange(sum(counts)).split(counts)
         self._index = {"train": [], "validation": [], "test": list(every[len(config.tasks) :])}
         for task, index in zip(config.tasks, every):
@@ -108,13 +119,23 @@ class Babi:
         """
         scores = {"error": classification_error(answer, batch)}
         if answer.trace.weights is not None:
-            scores["supporting-hits"] = batch.notes.gather(1, answer.trace.weights.argmax(-1)).float().mean(1) * 100
+            weights = answer.trace.weights
+            likeliest = (weights == weights.amax(-1, keepdim=True)).float()  # of several that are alike each counts in part
+            hits = (likeliest * batch.notes[:, None]).sum(-1) / likeliest.sum(-1)
+            scores["supporting-hits"] = hits.mean(1) * 100
         return scores
 
     def _stories(self, task: int, split: str, data_dir: Path) -> list[Told]:
         if self.config.source == "files":
             return read(_file(Path(data_dir) / FOLDER, task, split, self.config.size))
-        stories: list[Told] = []
+        if self.config.source == "own":
+            name = self.config.train_file if split == "train" else self.config.test_file
+            if name is None:
+                raise ValueError(f"expected your own stories to {split} on: --train-file FILE and --test-file FILE, found none")
+            stories = read(Path(name))
+            fit(stories, self.config.memory)
+            return stories
+        stories = []
         missing = self.config.generated
         while missing > 0:
             index = len(stories)
@@ -133,6 +154,10 @@ def _file(folder: Path, task: int, split: str, size: str) -> Path:
     name = f"qa{task}_*_{split}.txt"
     for place in folders:
         found = sorted(place.glob(name))
+        if len(found) > 1:
+            raise ValueError(
+                f"expected one file {name} in {place}, found {len(found)}: {', '.join(path.name for path in found)}"
+            )
         if found:
             return found[0]
     raise ValueError(

@@ -7,7 +7,8 @@ numbers of the sentences that support the answer:
     2 John went to the hallway.
     3 Where is Mary? 	bathroom	1
 
-Words are compared in lower case and without punctuation. An answer is one entry of the vocabulary, whatever it looks like ("milk,football").
+Words are compared in lower case and without punctuation. An answer is one entry of the vocabulary, whatever it looks like ("milk,football"); spaces
+around its commas and a full stop at its end do not count.
 """
 
 import re
@@ -92,10 +93,11 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
     """The stories in `lines`, which come from `source`. Empty lines are skipped. Otherwise as `read`."""
     stories: list[Told] = []
     numbers: dict[int, int] = {}  # of a story's lines: which sentence it is
-    last = 0
+    last, end = 0, 1
     for at, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        end = at
         number, text = _numbered(line.rstrip("\r\n"), last, source, at)
         if number == 1:
             stories.append(Told(source, [], []))
@@ -110,13 +112,15 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
                 at,
                 "expected a tab between a question and its answer, or no answer; found words after the question mark",
             )
+        if rest and "?" not in question:
+            refuse(source, at, "expected a question, which ends in a question mark, before the tab; found a sentence")
         if rest or question.rstrip().endswith("?"):
             story.asked.append(_asked(question, rest, numbers, len(story.sentences), source, at, answers))
         else:
             numbers[number] = len(story.sentences)
             story.sentences.append(Sentence(words_of(question), at))
     if not any(story.asked for story in stories):
-        raise ValueError(f"{source} holds no question" if stories else f"{source} is empty: expected stories, found no line")
+        refuse(source, end, "the file ends here and holds no question" if stories else "the file is empty: expected stories")
     return stories
 
 
@@ -124,7 +128,8 @@ def _numbered(line: str, last: int, source: str, at: int) -> tuple[int, str]:
     found, _, text = line.lstrip().partition(" ")
     number = _natural(found)
     if number is None:
-        refuse(source, at, f"expected a line that begins with its number, found {found[:20]!r}")
+        what = "a space after the line's number" if re.match(r"\d{1,9}\D", found) else "a line that begins with its number"
+        refuse(source, at, f"expected {what}, found {found[:20]!r}")
     if number not in (1, last + 1):
         expected = f"{last + 1}, or 1 for a new story" if last else "1"
         refuse(source, at, f"expected number {expected}, found {number}")
@@ -141,7 +146,8 @@ def _asked(
 ) -> Asked:
     if len(rest) > 2:
         refuse(source, at, f"expected question, answer and supporting facts between tabs, found {len(rest) + 1} parts")
-    answer = " ".join(rest[0].lower().split()) if rest else ""
+    answer = re.sub(r"\s*,\s*", ",", rest[0].lower()).strip(" .!?") if rest else ""
+    answer = " ".join(answer.split())
     if (answers or rest) and not answer:
         refuse(source, at, "expected a tab and an answer after the question, found none")
     facts = rest[1].split() if len(rest) == 2 else []
@@ -150,6 +156,15 @@ def _asked(
         if _natural(fact) not in numbers:
             refuse(source, at, f"supporting fact {fact[:20]!r} is not the number of a sentence before the question")
     return Asked(words_of(question), at, before, answer or None, tuple(numbers[int(fact)] for fact in facts))
+
+
+def fit(stories: Iterable[Told], memory: int) -> None:
+    """Raises ValueError, naming the file and the line, if a question has more sentences before it than `memory` holds."""
+    for story in stories:
+        for question in story.asked:
+            if question.before > memory:
+                what = f"the memory holds {memory} sentences, found {question.before} before this question"
+                refuse(story.source, question.line, what)
 
 
 def vocabulary(stories: Iterable[Told]) -> tuple[str, ...]:
@@ -254,11 +269,7 @@ def own(path: Path, spec: StorySpec) -> tuple[list[Told], Story]:
             the file and the line.
     """
     stories = read(path, answers=False)
-    for story in stories:
-        for question in story.asked:
-            if question.before > spec.sentences:
-                what = f"the memory holds {spec.sentences} sentences, found {question.before} before this question"
-                refuse(str(path), question.line, what)
+    fit(stories, spec.sentences)
     # An answer is not needed to ask, and may be a word that the agent does not know.
     asked = [story._replace(asked=[question._replace(answer=None) for question in story.asked]) for story in stories]
     questions = encode(asked, spec)

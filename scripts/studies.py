@@ -215,26 +215,33 @@ _STORIES = Study(
     agent=MemoryNetworkConfig(linear_start=0.3),
     learner=LearnerConfig(optimizer="sgd", momentum=0.0, learning_rate=0.16, clip=2.5),
     fit=FitConfig(steps=40_000, batch_size=32, log_every=200, evaluate_every=2500, save_every=2500),
-    sentence="end-to-end memory network on bAbI, all 20 tasks at once, 1,000 questions each (Sukhbaatar et al. 2015, Table 1)",
+    sentence="end-to-end memory network on bAbI, by default on all 20 tasks at once, 1,000 questions each (Sukhbaatar et al. 2015, Table 1)",
 )
 STUDIES |= {
     "memn2n-babi-1k": _STORIES,
     "memn2n-babi-10k": dataclasses.replace(
         _STORIES,
         task=BabiConfig(size="10k"),
-        sentence="the same on 10,000 questions of each task (Table 3)",
+        sentence="end-to-end memory network on bAbI, 10,000 questions of each task (Sukhbaatar et al. 2015, Table 3)",
     ),
     "memn2n-babi-1k-hard": dataclasses.replace(
         _STORIES,
         task=BabiConfig(tasks=(1, 2, 3, 6, 14, 16)),
         agent=MemoryNetworkConfig(linear_start=0.3, soft_start=0.4, access="sampled"),
         fit=dataclasses.replace(_STORIES.fit, steps=20_000, evaluate_every=1000),
-        sentence="hops that read one sentence each, on bAbI's tasks 1, 2, 3, 6, 14 and 16",
+        sentence="memory network whose hops read one sentence each, on bAbI's tasks 1, 2, 3, 6, 14 and 16",
     ),
     "memn2n-stories": dataclasses.replace(
         _STORIES,
         task=BabiConfig(source="generated", tasks=(1, 2, 3, 6, 16)),
-        sentence="the same on stories made up here in the style of bAbI's tasks 1, 2, 3, 6 and 16; no download",
+        sentence="memory network on stories made up here in the style of bAbI's tasks 1, 2, 3, 6 and 16; no download",
+    ),
+    "memn2n-own": dataclasses.replace(
+        _STORIES,
+        task=BabiConfig(source="own", tasks=(1,)),
+        agent=MemoryNetworkConfig(width=20, linear_start=0.3),
+        fit=dataclasses.replace(_STORIES.fit, steps=3000, evaluate_every=250),
+        sentence="memory network on your own stories: --train-file FILE --test-file FILE, in bAbI's format",
     ),
 }
 
@@ -250,7 +257,7 @@ _ALGORITHMS: dict[str, tuple[Any, str]] = {
 _CONTROLLERS: dict[str, tuple[AgentConfig, str]] = {
     "ntm": (NTMConfig(), "Neural Turing Machine with an LSTM"),
     "ntm-ff": (NTMConfig(controller="feed-forward"), "Neural Turing Machine with a feed-forward controller"),
-    "ntm-hard": (NTMConfig(access="sampled"), "Neural Turing Machine whose heads read and write one row"),
+    "ntm-hard": (NTMConfig(access="straight-through", constant=0.1), "Neural Turing Machine whose heads draw one row each"),
     "lstm": (LSTMConfig(), "LSTM, a control"),
 }
 _OTHER_SETTINGS: dict[str, dict[str, Any]] = {
@@ -259,6 +266,8 @@ _OTHER_SETTINGS: dict[str, dict[str, Any]] = {
     "ntm-ff-sort": {"hidden": 512, "heads": 8},
     "ntm-sort": {"layers": 2, "heads": 5},
     "ntm-hard-sort": {"layers": 2, "heads": 5},
+    "ntm-hard-recall": {"controller": "feed-forward", "hidden": 256, "heads": 4},
+    "ntm-hard-ngrams": {"memory": "learned"},
     "lstm-repeat-copy": {"hidden": 512},
     "lstm-ngrams": {"hidden": 128},
     "lstm-sort": {"hidden": 128},
@@ -270,6 +279,7 @@ _TUNED: dict[str, FitConfig] = {
     "ntm-copy": dataclasses.replace(_SEQUENCES, steps=20_000, batch_size=8, evaluate_every=4000),
     "ntm-ngrams": _SEQUENCES,
     "ntm-ff-recall": _SEQUENCES,
+    "ntm-hard-copy": _SEQUENCES,
 }
 """Machines that are trained at a falling rate, and for how long."""
 for _what, (_task, _sentence) in _ALGORITHMS.items():

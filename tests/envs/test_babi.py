@@ -81,6 +81,9 @@ def test_what_does_not_fit_the_memory_is_forgotten():
         ("1 Mary moved.\n2 .\n", "line 2: expected a sentence or a question, found no word"),
         ("1 Mary moved.\n2 Where is Mary?\n", "line 2: expected a tab and an answer after the question, found none"),
         ("1 Mary moved.\n2 Where is Mary?\t \t1\n", "line 2: expected a tab and an answer"),
+        ("1 Mary\tmoved to the bathroom.\n", "line 1: expected a question, which ends in a question mark, before the tab"),
+        ("1\tMary moved.\n", "line 1: expected a space after the line's number, found '1"),
+        ("1. Mary moved.\n", "line 1: expected a space after the line's number, found '1.'"),
         (
             "1 Mary moved.\n2 Where is Mary?\tx\t1\ty\n",
             "line 2: expected question, answer and supporting facts between tabs, found 4",
@@ -97,6 +100,73 @@ def test_what_is_wrong_is_named_with_its_line(written, text, words):
     with pytest.raises(ValueError, match=words.replace("?", r"\?")) as found:
         read(path)
     assert str(path) in str(found.value) and "\n" not in str(found.value)
+
+
+def test_an_answer_is_compared_without_its_full_stop_and_spaces(written):
+    [story] = read(written("1 Mary took the milk.\n2 What has she?\t Milk , Football .\t1\n3 Where?\tthe  Hall!\t1\n"))
+    assert [asked.answer for asked in story.asked] == ["milk,football", "the hall"]
+
+
+def some_stories(count):
+    """Each with one question, whose answer is where Mary went last."""
+    places = ("hallway", "garden", "kitchen")
+    return "".join(f"1 Mary went to the {places[i % 3]}.\n2 Where is Mary?\t{places[i % 3]}\t1\n" for i in range(count))
+
+
+def test_own_stories_to_train_on(tmp_path):
+    for name, count in (("train", 30), ("test", 9)):
+        (tmp_path / name).write_text(some_stories(count))
+    config = BabiConfig(
+        source="own", tasks=(1,), train_file=str(tmp_path / "train"), test_file=str(tmp_path / "test"), memory=4
+    )
+    task = config.build(tmp_path / "nowhere")
+    assert [task.size(split) for split in ("train", "validation", "test")] == [27, 3, 9] and task.parts == ()
+    batch = task.scenes("test", torch.arange(9))
+    assert [task.spec.vocabulary[i] for i in batch.target] == ["hallway", "garden", "kitchen"] * 3
+
+
+def test_own_stories_that_cannot_be_trained_on_are_refused(tmp_path):
+    (tmp_path / "few").write_text(some_stories(9))
+    (tmp_path / "many").write_text(some_stories(10))
+    (tmp_path / "long").write_text("1 Mary sat.\n2 Mary sat.\n3 Who sat?\tmary\t2\n")
+    few, many, long = (str(tmp_path / name) for name in ("few", "many", "long"))
+    for given, words in (
+        ((None, many), "expected your own stories to train on: --train-file FILE and --test-file FILE"),
+        ((many, None), "expected your own stories to test on"),
+        ((few, many), "few: expected at least 10 questions to train on, of which a tenth is held out; found 9"),
+        ((many, long), "long, line 3: the memory holds 1 sentences, found 2"),
+        ((many, str(tmp_path / "none")), "expected stories at .*none, found no such file"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            BabiConfig(source="own", tasks=(1,), train_file=given[0], test_file=given[1], memory=1).build(tmp_path)
+    with pytest.raises(ValueError, match='are for source "own"'):
+        BabiConfig(train_file=many)
+
+
+def test_two_files_of_one_task_are_refused(tmp_path):
+    folder = tmp_path / FOLDER / "en"
+    folder.mkdir(parents=True)
+    for name in ("qa1_a_train.txt", "qa1_b_train.txt", "qa1_a_test.txt"):
+        (folder / name).write_text(some_stories(10))
+    with pytest.raises(
+        ValueError, match=r"expected one file qa1_\*_train.txt in .*, found 2: qa1_a_train.txt, qa1_b_train.txt"
+    ):
+        BabiConfig(tasks=(1,)).build(tmp_path)
+
+
+def test_of_slots_that_are_alike_each_counts_in_part(tmp_path):
+    """A reader that looks everywhere alike lands on the one fact of two sentences in half of its hops."""
+    (tmp_path / "train").write_text(some_stories(10))
+    (tmp_path / "test").write_text("1 Mary went to the hallway.\n2 Mary went to the garden.\n3 Where is Mary?\tgarden\t2\n")
+    config = BabiConfig(
+        source="own", tasks=(1,), train_file=str(tmp_path / "train"), test_file=str(tmp_path / "test"), memory=2
+    )
+    task = config.build()
+    batch = task.scenes("test", torch.arange(1))
+    output = torch.zeros(1, len(task.spec.vocabulary))
+    for weights, hits in (([0.5, 0.5], 50.0), ([0.6, 0.4], 100.0), ([0.4, 0.6], 0.0)):
+        answer = Answer(output, Trace(weights=torch.tensor([[weights]])))
+        assert task.score(answer, batch)["supporting-hits"].item() == hits
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
