@@ -40,6 +40,7 @@ def _in_one_line(box: str) -> str:
     text = " ".join("\n" if not line.strip("─-") or line.startswith("─ ") else line for line in lines)
     _, problem, *more = [*(part.strip(" .") for part in text.split("\n")), ""]  # nothing is drawn where another process talks
     meant = re.findall(r"(?<!\S)--[\w.-]+", more[0]) if more and more[0].startswith("Perhaps you meant") else []
+    problem = re.sub(r"^Error parsing \w+: ", "", problem)  # the name of a class says nothing to who typed options
     return problem + (f". Perhaps you meant {' or '.join(dict.fromkeys(meant))}" if meant else "")
 
 

@@ -12,8 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hardattn.evaluation import Scores, evaluate, interval, interval_over_seeds, metric_of, paired_p, rows, unit_of
+from hardattn.runs import Run
 from scripts.cli import main, read_arguments, write_rows
 from scripts.studies import Trained, load_trained
+
+LAST = 1000
+"""Updates at the end of a training by which restarts are compared."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def run_command() -> int:
         kinds = {(trained.name, *(scores.name for scores in table)) for trained, table in zip(models, tables)}
         if several and len(kinds) == 1:
             console.print(_together(options.models, models, tables))
+            _tell_restarts(console, options.models, models)
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
     return 0
 
@@ -149,6 +154,28 @@ def _together(paths: Sequence[Path], models: Sequence[Trained], tables: Sequence
         between = f"{estimate.low:.2f} to {estimate.high:.2f}" if seeds else ""
         shown.add_row(name, f"{estimate.value:.2f}{unit_of(metric)}", between)
     return shown
+
+
+def _tell_restarts(console: Console, paths: Sequence[Path], models: Sequence[Trained]) -> None:
+    """Of runs: how each ended in training, and which of them that would choose among restarts (as Sukhbaatar et al. 2015, Section 4.2)."""
+    metric = metric_of(models[0].task)
+    found = [_in_training(trained, metric) for trained in models if trained.study.task == models[0].study.task]
+    ends = [end for end in found if end is not None]
+    if len(ends) == len(models):
+        each = ", ".join(f"{end:.3g}" for end in ends)
+        least = paths[ends.index(min(ends))]
+        console.print(
+            f"{metric} in training, over the last {LAST:,} updates: {each}; the least: {least}", highlight=False, soft_wrap=True
+        )
+
+
+def _in_training(trained: Trained, metric: str) -> float | None:
+    """The mean of what was logged over the last updates of a run."""
+    if trained.folder is None:
+        return None
+    rows = [row for row in Run.open(trained.folder).metrics() if metric in row]
+    last = [float(row[metric]) for row in rows if row["step"] > rows[-1]["step"] - LAST]
+    return sum(last) / len(last) if last else None
 
 
 def _classes(table: list[Scores]) -> Table:

@@ -120,24 +120,27 @@ def _hops(agent: Any, task: Any, split: str, how: str | None, title: str) -> Any
 
 
 def _memories(agent: Any, task: Any, split: str, how: str | None, title: str) -> dict[str, Any]:
-    """One sequence of the longest in training and, of the test set, one of every part: also such as were never trained on."""
+    """One sequence of the longest in training and, of the test set, one of every part: also such as were never trained on.
+
+    Of a network without a memory, what it was given and what it said.
+    """
     still = {}
     for part in (split, *(task.parts if split == "test" else ())):
         some = first_scenes(task, part, len(task.training))  # one of every size, where they are mixed
         longest = int(some.notes.sum(1).argmax())
         batch = Batch(*(_first(x, torch.tensor([longest])) for x in some))
         answer = agent.answer(batch.question, how)
-        trace = answer.trace
-        if trace.weights is not None and trace.writes is not None:
-            still["memory" if part == split else f"memory-{part}"] = figures.memory_use(
-                batch.question.input[0],
-                batch.target[0],
-                answer.output[0].sigmoid(),
-                trace.weights[0],
-                trace.writes[0],
-                counts=batch.notes[0],
-                title=title if part == split else f"{title}: {part}",
-            )
+        trace, nowhere = answer.trace, answer.output.new_zeros(*answer.output.shape[:2], 0, 0)
+        what = "output" if trace.weights is None else "memory"
+        still[what if part == split else f"{what}-{part}"] = figures.memory_use(
+            batch.question.input[0],
+            batch.target[0],
+            answer.output[0].sigmoid(),
+            (nowhere if trace.weights is None else trace.weights)[0],
+            (nowhere if trace.writes is None else trace.writes)[0],
+            counts=batch.notes[0],
+            title=title if part == split else f"{title}: {part}",
+        )
     return still
 
 

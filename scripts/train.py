@@ -337,7 +337,7 @@ def _conclude(run: Any, options: Options) -> None:
     trained = load_trained(run.folder, options.data_dir)
     table = list(evaluate(trained.agent, trained.task, "test", trained.agent.hows, study=trained.name, seed=trained.seed))
     found = rows(table)
-    drawn = by_size(table, trained.name)
+    drawn = by_size(table, trained.name) if options.study.fit.pictures else {}
     spec = trained.task.spec
     if options.study.fit.pictures and isinstance(spec, (SequenceSpec, PlaySpec, TapeSpec)):
         # Of the curve of its metric TensorBoard has the points.

@@ -34,7 +34,7 @@ def memory_use(
         input: at every step; channels go from the top down.
         target: bits.
         output: probabilities of a one.
-        weights, writes: of the heads that read and those that write.
+        weights, writes: of the heads that read and those that write; of a machine without a memory there are none.
         counts: steps whose output is asked for; the others stay blank. Default: all.
         title: of the page.
         dpi: pixels per inch.
@@ -47,7 +47,7 @@ def memory_use(
     t = len(input)
     shown = {name: part.detach().cpu().float().numpy() for name, part in parts.items()}
     asked = np.ones(t, bool) if counts is None else counts.detach().cpu().numpy()
-    rows = _used(np.concatenate([shown["weights"], shown["writes"]], 1).max((0, 1)))
+    rows = _used(np.concatenate([shown["weights"], shown["writes"]], 1).max((0, 1), initial=0.0))
 
     cell = float(np.clip(8.0 / t, 0.045, 0.17))
     tall = max(0.5, min(2.2, cell * len(rows)))

@@ -109,8 +109,6 @@ def _lines(
     shown = set(sorted(worth, key=lambda slot: (-share[slot], slot))[:most])
     # A line that says that one sentence is left out takes as much room as the sentence.
     shown |= {slot for slot in range(count) if {slot - 1, slot + 1} & set(range(count)) <= shown}
-    # A line that says that one sentence is left out takes as much room as the sentence.
-    shown |= {slot for slot in range(count) if {slot - 1, slot + 1} & set(range(count)) <= shown}
     found: list[tuple[str, bool, bool, list[float]]] = []
     slot = count - 1
     while slot >= 0:

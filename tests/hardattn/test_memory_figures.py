@@ -24,6 +24,11 @@ def test_it_draws_any_length_and_number_of_heads(t, heads):
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 5
 
 
+def test_a_machine_without_a_memory_has_no_panels_for_it():
+    with_heads, without = (memory_use(*case(heads=heads, n=n)) for heads, n in ((1, 16), (0, 0)))
+    assert without.shape[0] < with_heads.shape[0] and without.shape[1] == with_heads.shape[1]
+
+
 def test_wrong_bits_are_orange_where_they_count():
     parts = case()
     assert orange(memory_use(*parts)) == 0

@@ -119,6 +119,21 @@ def test_several_models_of_one_study_have_a_mean(trained, tmp_path):
     assert re.search(rf"│ mean +│ {sum(by.values()) / 2:.2f} % ", ended.out), ended.out
 
 
+def test_restarts_are_told_how_they_ended_in_training(trained, tmp_path):
+    """By the last 1,000 updates of each: not all of a run, and nothing of weights, whose training is not at hand."""
+    runs = []
+    for name, errors in (("a", [90.0, 4.0, 6.0]), ("b", [0.0, 3.0, 5.0])):
+        shutil.copytree(trained, tmp_path / name)
+        lines = [json.dumps({"step": step, "error": error}) for step, error in zip((500, 1000, 2000), errors)]
+        (tmp_path / name / "metrics.jsonl").write_text(
+            "\n".join([lines[0], *lines[1:], '{"step": 2000, "validation/mean": 9}'])
+        )
+        runs.append(name)
+    ended = run("evaluate", *runs, folder=tmp_path)
+    assert "error in training, over the last 1,000 updates: 6, 5; the least: b\n" in ended.out
+    assert "in training" not in run("evaluate", "a", WEIGHTS / "ram-digits.safetensors", folder=tmp_path).out
+
+
 def test_the_mean_of_parts_is_part_by_part(tmp_path):
     one = WEIGHTS / "ntm-tape-copy.safetensors"
     shutil.copy(one, tmp_path / "other.safetensors")
