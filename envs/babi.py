@@ -1,8 +1,9 @@
 """The bAbI tasks: read a short story, answer a question in one word (Weston et al. 2015, "Towards AI-Complete Question Answering").
 
-The files are those of version 1.2, put in place by the user, or the user's own; five of the tasks can be generated instead (`envs/tales.py`). A tenth of every task's
-training questions, the same whatever tasks are trained together, is held out for validation. Held-out questions are drawn one by one, as in the
-published experiments (Sukhbaatar et al. 2015, Section 4.2), so that other questions about the same story may be among those trained on.
+The files are those of version 1.2, put in place by the user, or the user's own; five of the tasks can be generated instead (`envs/tales.py`). A
+tenth of every task's training questions, the same whatever tasks are trained together, is held out for validation. Held-out questions are drawn one
+by one, as in the published experiments (Sukhbaatar et al. 2015, Section 4.2), so that other questions about the same story may be among those
+trained on.
 """
 
 from collections.abc import Iterator, Sequence

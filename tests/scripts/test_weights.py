@@ -88,6 +88,14 @@ def test_it_makes_few_mistakes_at_six_times_as_much():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("part", "bits"), [("length-20", 0.77), ("length-30", 1.26)])
+def test_heads_that_take_one_row_copy_more_than_they_were_trained_on(part, bits):
+    trained = load_trained(WEIGHTS / "ntm-hard-copy.safetensors", Path("nowhere"))
+    answered = answer_all(trained.agent, trained.task, part, "argmax")
+    assert answered.scores["bits"].mean() == pytest.approx(bits, abs=0.02) and not answered.scores["wrong-bits"].any()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "bits"), [("length-10", 0.11), ("length-15", 0.79)])
 def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
     trained = load_trained(WEIGHTS / "ntm-repeat-copy.safetensors", Path("nowhere"))
