@@ -288,6 +288,8 @@ for _what, (_task, _sentence) in _ALGORITHMS.items():
         _told = f"{_description}: {_sentence} of Graves et al. 2014"
         _agent = dataclasses.replace(_agent, **_OTHER_SETTINGS.get(_name_of, {}))
         _rate, _long = _FALLING if _name_of in _TUNED else _MACHINE, _TUNED.get(_name_of, _SEQUENCES)
+        if _who == "ntm-hard":  # one large gradient can cost such a machine all that it learned (LOG.md)
+            _rate = dataclasses.replace(_rate, clip=10.0)
         STUDIES[_name_of] = Study(_task, _agent, _rate, _long, _told)
 # With one head and an LSTM recall is learned late (Figure 10 of the paper); this controller learns it soonest.
 STUDIES["ntm-recall"] = STUDIES["ntm-ff-recall"]
