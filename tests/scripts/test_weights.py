@@ -88,7 +88,7 @@ def test_it_makes_few_mistakes_at_six_times_as_much():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "bits"), [("length-20", 0.77), ("length-30", 1.26)])
+@pytest.mark.parametrize(("part", "bits"), [("length-20", 0.59), ("length-30", 1.00)])
 def test_heads_that_take_one_row_copy_more_than_they_were_trained_on(part, bits):
     trained = load_trained(WEIGHTS / "ntm-hard-copy.safetensors", Path("nowhere"))
     answered = answer_all(trained.agent, trained.task, part, "argmax")
