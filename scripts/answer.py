@@ -1,5 +1,6 @@
 """Ask a trained model about stories or tapes of your own: `python scripts/answer.py WEIGHTS FILE.txt [options]`."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def run_command() -> int:
     options = read_arguments(Options, "python scripts/answer.py")
     agent, knows = load_answering(options.model)
     how = way(options.how, agent.hows)
-    console = Console()
+    # A table takes the room that it needs, and a file or a pipe has as much as it likes.
+    console = Console(width=None if sys.stdout.isatty() else 400)
     if isinstance(knows, StorySpec):
         stories, asked = own(options.file, knows)
         answer = agent.answer(asked, how, options.seed)
