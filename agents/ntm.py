@@ -51,13 +51,13 @@ class NTMConfig:
     """What every sequence begins with: the same small number everywhere, or numbers that are learned and tell the rows apart, so that a head
     can go to a place by what is there before anything was written."""
     constant: float = 1e-6
-    """Every number of a constant memory before the first step. A cosine is the steeper the shorter a row is: with the gradient of all rows
-    ("straight-through") it explodes from 1e-6, and not from 0.1."""
+    """Every number of a constant memory before the first step. A cosine is the steeper the shorter a row is: with rows that are drawn, and
+    the gradient of all ("straight-through"), it explodes from 1e-6, and not from 0.1."""
     shifts: int = 1
     """A head moves by so many rows at most, up or down."""
     access: Literal["soft", "sampled", "straight-through"] = "soft"
     """What a head does with its weighting: take all rows by their weights; draw one row, with the gradient of REINFORCE; or draw one row, with
-    the gradient that all rows would have had."""
+    the gradient that all rows would have had, which needs a `constant` of 0.1 or a learned memory."""
     baseline: Literal["learned", "batch-mean", "leave-one-out", "none"] = "batch-mean"
     """Of REINFORCE; see `hardattn.estimators.Baseline`."""
     rollouts: int = 1

@@ -30,7 +30,7 @@ class BabiConfig:
     """Which tasks, and how much of them."""
 
     tasks: Sequence[int] = tuple(range(1, 21))
-    """Numbers of the tasks; several are trained together, with one vocabulary."""
+    """Numbers of the tasks; several are trained together, with one vocabulary. Your own stories are one task."""
     size: Literal["1k", "10k"] = "1k"
     """Training questions of every task in the files. Where the larger set has no training file of task 3, the smaller one's is used."""
     source: Literal["files", "generated", "own"] = "files"
@@ -47,12 +47,19 @@ class BabiConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))  # JSON gives a list back
         literals(self)
+        if self.source == "own":
+            object.__setattr__(self, "tasks", (1,))
+        for name in ("train_file", "test_file"):  # a run is found again from any folder
+            if (file := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(Path(file).absolute()))
+        if self.train_file is not None and self.train_file == self.test_file:
+            raise ValueError(f"expected different stories to train and to test on, found {self.train_file} for both")
         at_least_one(self, "memory")
         if self.generated < 10:
             raise ValueError(f"generated must be at least 10, so that a tenth can be held out; found {self.generated}")
         if self.source != "own" and (self.train_file or self.test_file):
             raise ValueError(f'train_file and test_file are for source "own", found them with {self.source!r}')
-        known = {"generated": tuple(TALES), "files": tuple(range(1, 21)), "own": (1,)}[self.source]
+        known = tuple(TALES) if self.source == "generated" else tuple(range(1, 21))
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(known):
             raise ValueError(f"tasks must be different numbers out of {', '.join(map(str, known))}; found {self.tasks}")
 
@@ -116,10 +123,10 @@ class Babi:
         """`error`, in percent, and, of an answer whose trace has `weights`, `supporting-hits`.
 
         That is the part of the hops, in percent, whose likeliest slot is one of the annotated supporting facts. Each hop counts, also when it
-        reads a fact that an earlier one has read. A question whose facts are all forgotten can have none.
+        reads a fact that an earlier one has read. A question whose facts are all forgotten can have none; stories without annotations have no such number.
         """
         scores = {"error": classification_error(answer, batch)}
-        if answer.trace.weights is not None:
+        if answer.trace.weights is not None and (self.questions.supports >= 0).any():
             weights = answer.trace.weights
             likeliest = (weights == weights.amax(-1, keepdim=True)).float()  # of several that are alike each counts in part
             hits = (likeliest * batch.notes[:, None]).sum(-1) / likeliest.sum(-1)

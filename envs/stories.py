@@ -1,14 +1,14 @@
 """Stories and questions about them in the format of the bAbI tasks (Weston et al. 2015, "Towards AI-Complete Question Answering").
 
-A file is numbered lines; the number 1 begins a new story. A line is a sentence, or a question followed by a tab, its answer, a tab and the
-numbers of the sentences that support the answer:
+A file is numbered lines; the number 1 begins a new story. A line is a sentence, or a question, which ends in a question mark, followed by a tab, its
+answer and, if they are known, a tab and the numbers of the sentences that support the answer:
 
     1 Mary moved to the bathroom.
     2 John went to the hallway.
     3 Where is Mary? 	bathroom	1
 
 Words are compared in lower case and without punctuation. An answer is one entry of the vocabulary, whatever it looks like ("milk,football"); spaces
-around its commas and a full stop at its end do not count.
+around its commas and a full stop, exclamation or question mark at its end do not count.
 """
 
 import re
@@ -112,7 +112,7 @@ def parse(lines: Iterable[str], source: str, *, answers: bool = True) -> list[To
                 at,
                 "expected a tab between a question and its answer, or no answer; found words after the question mark",
             )
-        if rest and "?" not in question:
+        if rest and not question.rstrip().endswith("?"):
             refuse(source, at, "expected a question, which ends in a question mark, before the tab; found a sentence")
         if rest or question.rstrip().endswith("?"):
             story.asked.append(_asked(question, rest, numbers, len(story.sentences), source, at, answers))
@@ -146,8 +146,7 @@ def _asked(
 ) -> Asked:
     if len(rest) > 2:
         refuse(source, at, f"expected question, answer and supporting facts between tabs, found {len(rest) + 1} parts")
-    answer = re.sub(r"\s*,\s*", ",", rest[0].lower()).strip(" .!?") if rest else ""
-    answer = " ".join(answer.split())
+    answer = re.sub(r" ?, ?", ",", " ".join(rest[0].lower().split())).rstrip(" .!?") if rest else ""
     if (answers or rest) and not answer:
         refuse(source, at, "expected a tab and an answer after the question, found none")
     facts = rest[1].split() if len(rest) == 2 else []

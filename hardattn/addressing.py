@@ -2,7 +2,8 @@
 
 A memory M has N rows of M numbers, [b, n, m]; a head's weighting w says how much of every row it means, [*h, b, n], and sums to 1. The leading
 axes *h are heads: several address the same memory at once. State goes in and comes out; nothing is remembered here. All work in float32 and
-float64, and no input of finite numbers makes a NaN: neither a key or a row of zeros, nor a weighting with zeros under any exponent.
+float64, and no input of finite numbers, strengths of at least 0 among them, makes a NaN: neither a key or a row of zeros, nor a weighting with
+zeros under any exponent.
 """
 
 import torch

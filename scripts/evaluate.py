@@ -1,5 +1,6 @@
 """Evaluate trained models, each on its test set: `python scripts/evaluate.py RUN_OR_WEIGHTS... [options]`."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Options:
     For a glimpse agent: mean (the policy's mean gaze), sampled (one draw), averaged (the mean belief of 8 draws), and the controls random,
     centre and raster, in which the same model is made to look elsewhere. A test set that has parts (lengths, kinds of question) is reported
     part by part. After several models of one study (seeds, or tasks that were learned one at a time) comes their mean, and their rows in JSON have
-    the key "model".
+    the key "model"; of runs, also how each ended in training, by which one may choose among restarts.
     """
 
     models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH [PATH ...]", help_behavior_hint="")]
@@ -159,10 +160,10 @@ def _together(paths: Sequence[Path], models: Sequence[Trained], tables: Sequence
 def _tell_restarts(console: Console, paths: Sequence[Path], models: Sequence[Trained]) -> None:
     """Of runs: how each ended in training, and which of them that would choose among restarts (as Sukhbaatar et al. 2015, Section 4.2)."""
     metric = metric_of(models[0].task)
-    found = [_in_training(trained, metric) for trained in models if trained.study.task == models[0].study.task]
+    found = [_in_training(trained, metric) for trained in models if trained.study == models[0].study]
     ends = [end for end in found if end is not None]
     if len(ends) == len(models):
-        each = ", ".join(f"{end:.3g}" for end in ends)
+        each = ", ".join(f"{end:.2f}{unit_of(metric)}" for end in ends)
         least = paths[ends.index(min(ends))]
         console.print(
             f"{metric} in training, over the last {LAST:,} updates: {each}; the least: {least}", highlight=False, soft_wrap=True
@@ -170,12 +171,16 @@ def _tell_restarts(console: Console, paths: Sequence[Path], models: Sequence[Tra
 
 
 def _in_training(trained: Trained, metric: str) -> float | None:
-    """The mean of what was logged over the last updates of a run."""
-    if trained.folder is None:
+    """The mean of what was logged over the last updates of a run that is complete; None if that is not known."""
+    steps = trained.study.fit.steps
+    try:
+        rows = [] if trained.folder is None else Run.open(trained.folder).metrics()
+        logged = {int(row["step"]): float(row[metric]) for row in rows if metric in row}
+    except (OSError, ValueError, TypeError, KeyError):  # damaged; the scores above do not need it
         return None
-    rows = [row for row in Run.open(trained.folder).metrics() if metric in row]
-    last = [float(row[metric]) for row in rows if row["step"] > rows[-1]["step"] - LAST]
-    return sum(last) / len(last) if last else None
+    last = [value for step, value in logged.items() if step > steps - LAST]
+    mean = sum(last) / len(last) if last and steps in logged else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def _classes(table: list[Scores]) -> Table:

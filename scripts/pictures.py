@@ -59,7 +59,7 @@ def pictures(
     agent: Any, task: Any, *, split: str = "validation", how: str | None = None, title: str = "", moving: bool = True
 ) -> Drawn:
     """What there is to be seen of an agent: glimpses of a hard one, windows or maps of a soft one, the hops of a reader, the heads of a machine with
-    a memory or with tapes, a player's games, nothing of a network without attention."""
+    a memory or with tapes, a player's games, nothing of a network without attention on an image."""
     if isinstance(task.spec, StorySpec):
         return Drawn({"hops": _hops(agent, task, split, how, title)}, {})
     if isinstance(task.spec, SequenceSpec):

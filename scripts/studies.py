@@ -280,6 +280,8 @@ _TUNED: dict[str, FitConfig] = {
     "ntm-ngrams": _SEQUENCES,
     "ntm-ff-recall": _SEQUENCES,
     "ntm-hard-copy": _SEQUENCES,
+    "ntm-hard-ngrams": _SEQUENCES,
+    "ntm-hard-recall": _SEQUENCES,
 }
 """Machines that are trained at a falling rate, and for how long."""
 for _what, (_task, _sentence) in _ALGORITHMS.items():
@@ -441,10 +443,20 @@ def load_trained(path: Path, data_dir: Path, glimpses: int | None = None) -> Tra
             raise ValueError(f"expected a model that takes glimpses, found {config['name']}: leave --glimpses out")
         study = dataclasses.replace(study, task=dataclasses.replace(study.task, glimpses=glimpses))
     task = study.task.build(data_dir)
+    same_words(config, task.spec, path)
     agent = study.agent.build(task.spec)
     load_into(agent, weights, file)
     agent.eval()
     return Trained(config["name"], config["seed"], study, agent, task, Path(path) if Path(path).is_dir() else None)
+
+
+def same_words(config: dict[str, Any], spec: Any, source: Path) -> None:
+    """Raises ValueError if a reader's stories no longer have the words that it was trained with: its numbers would stand for others."""
+    known = config.get("spec", {}).get("vocabulary")
+    if known is not None and tuple(known) != spec.vocabulary:
+        raise ValueError(
+            f"the stories have other words than those that {source} was trained on: put the files back, or train again"
+        )
 
 
 def load_answering(path: Path) -> tuple[Any, Any]:

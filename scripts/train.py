@@ -17,7 +17,7 @@ from rich.table import Table
 
 from scripts.cli import again, first_here, main, read_arguments, tune_for_cpu, write_rows
 from scripts.progress import Ticker, say
-from scripts.studies import STUDIES, Study, describe, flat, load_trained
+from scripts.studies import STUDIES, Study, describe, flat, load_trained, same_words
 
 ESTIMATOR_DRAWS = 16
 """Gradients drawn on one batch to measure how noisy the estimator is: enough for two digits, and a fraction of an evaluation's time."""
@@ -165,6 +165,7 @@ def train(name: str, options: Options) -> int:
         _start_from(agent, options.start_from)
     if options.resume is not None:
         stored = Run.open(options.resume)
+        same_words(stored.config, task.spec, options.resume)
         saved = stored.load()
         if saved is not None:
             weights, state, progress = saved

@@ -83,6 +83,7 @@ def test_what_does_not_fit_the_memory_is_forgotten():
         ("1 Mary moved.\n2 Where is Mary?\t \t1\n", "line 2: expected a tab and an answer"),
         ("1 Mary\tmoved to the bathroom.\n", "line 1: expected a question, which ends in a question mark, before the tab"),
         ("1\tMary moved.\n", "line 1: expected a space after the line's number, found '1"),
+        ("1 Mary moved.\n2 Where? he said\tmilk\n", "line 2: expected a question, which ends in a question mark"),
         ("1. Mary moved.\n", "line 1: expected a space after the line's number, found '1.'"),
         (
             "1 Mary moved.\n2 Where is Mary?\tx\t1\ty\n",
@@ -103,8 +104,10 @@ def test_what_is_wrong_is_named_with_its_line(written, text, words):
 
 
 def test_an_answer_is_compared_without_its_full_stop_and_spaces(written):
-    [story] = read(written("1 Mary took the milk.\n2 What has she?\t Milk , Football .\t1\n3 Where?\tthe  Hall!\t1\n"))
-    assert [asked.answer for asked in story.asked] == ["milk,football", "the hall"]
+    [story] = read(
+        written("1 Mary took the milk.\n2 What has she?\t Milk , Football .\t1\n3 Where?\tthe  Hall!\t1\n4 How far?\t.5\n")
+    )
+    assert [asked.answer for asked in story.asked] == ["milk,football", "the hall", ".5"]
 
 
 def some_stories(count):
@@ -138,7 +141,9 @@ def test_own_stories_that_cannot_be_trained_on_are_refused(tmp_path):
         ((many, str(tmp_path / "none")), "expected stories at .*none, found no such file"),
     ):
         with pytest.raises(ValueError, match=words):
-            BabiConfig(source="own", tasks=(1,), train_file=given[0], test_file=given[1], memory=1).build(tmp_path)
+            BabiConfig(source="own", train_file=given[0], test_file=given[1], memory=1).build(tmp_path)
+    with pytest.raises(ValueError, match="expected different stories to train and to test on"):
+        BabiConfig(source="own", train_file=many, test_file=many)
     with pytest.raises(ValueError, match='are for source "own"'):
         BabiConfig(train_file=many)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hardattn.runs import load_weights, save_weights
 from tests.scripts.processes import BLIND, Ended, run
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -120,18 +121,23 @@ def test_several_models_of_one_study_have_a_mean(trained, tmp_path):
 
 
 def test_restarts_are_told_how_they_ended_in_training(trained, tmp_path):
-    """By the last 1,000 updates of each: not all of a run, and nothing of weights, whose training is not at hand."""
-    runs = []
-    for name, errors in (("a", [90.0, 4.0, 6.0]), ("b", [0.0, 3.0, 5.0])):
+    """By the mean over the last 1,000 updates of each; nothing, where that is not known of one."""
+    for name, errors in (("a", [90.0, 4.0, 6.0]), ("b", [0.0, 7.0, 2.0]), ("damaged", [5.0, 5.0, 5.0])):
         shutil.copytree(trained, tmp_path / name)
-        lines = [json.dumps({"step": step, "error": error}) for step, error in zip((500, 1000, 2000), errors)]
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        config["study"]["fit"]["steps"] = 2000
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        weights, told = load_weights(trained / "best.safetensors")
+        save_weights(tmp_path / name / "best.safetensors", weights, told | {"study": config["study"]})
+        lines = [json.dumps({"step": step, "error": error}) for step, error in zip((500, 1500, 2000), errors)]
         (tmp_path / name / "metrics.jsonl").write_text(
-            "\n".join([lines[0], *lines[1:], '{"step": 2000, "validation/mean": 9}'])
+            "\n".join([*lines, '{"step": 2000, "validation/mean": 9}', "5\n"][: 5 - (name != "damaged")])
         )
-        runs.append(name)
-    ended = run("evaluate", *runs, folder=tmp_path)
-    assert "error in training, over the last 1,000 updates: 6, 5; the least: b\n" in ended.out
-    assert "in training" not in run("evaluate", "a", WEIGHTS / "ram-digits.safetensors", folder=tmp_path).out
+    ended = run("evaluate", "a", "b", folder=tmp_path)
+    assert "error in training, over the last 1,000 updates: 5.00 %, 4.50 %; the least: b\n" in ended.out, ended.text
+    for others in (["a", "damaged"], ["a", "b/best.safetensors"], ["a", trained]):  # of the last, another length of training
+        ended = run("evaluate", *others, folder=tmp_path)
+        assert ended.code == 0 and "in training" not in ended.out, ended.text
 
 
 def test_the_mean_of_parts_is_part_by_part(tmp_path):

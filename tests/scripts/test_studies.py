@@ -183,6 +183,38 @@ def test_machines_have_the_published_sizes(studies, who, sizes):
         assert (getattr(agent, "rows", 128), getattr(agent, "columns", 20)) == (128, 20)
 
 
+def test_hard_machines_differ_from_soft_ones_in_their_access(studies):
+    """And in what that needs: rows that do not begin short, and smaller gradients."""
+    for task in ALGORITHMS:
+        hard, soft = studies[f"ntm-hard-{task}"], studies[f"ntm-{task}"]
+        hardened = dataclasses.replace(soft.agent, access="straight-through", constant=0.1)
+        assert hard.agent == hardened and hard.task == soft.task
+        assert hard.learner == dataclasses.replace(soft.learner, clip=10.0), task
+
+
+def test_own_stories_from_training_to_answers(tmp_path):
+    """Also from another folder, and not when their words have changed."""
+    for name in ("train", "test"):
+        lines = (
+            f"1 Mary went to the {place}.\n2 Where is Mary?\t{place}\t1\n" for place in ("hall", "garden") for _ in range(6)
+        )
+        (tmp_path / f"{name}.txt").write_text("".join(lines))
+    own = ("memn2n-own", "--train-file", "train.txt", "--test-file", "test.txt", "--steps", 4, "--no-pictures")
+    ended = run("train", *own, folder=tmp_path)
+    assert ended.code == 0 and not list((tmp_path / "runs").rglob("*.png")), ended.text
+    trained, elsewhere = tmp_path / "runs" / "memn2n-own-0", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert run("evaluate", trained, folder=elsewhere).code == 0
+    assert "where is mary?" in run("answer", trained, "train.txt", folder=tmp_path).out
+    for name in ("train", "test"):
+        path = tmp_path / f"{name}.txt"
+        path.write_text(path.read_text().replace("garden", "zoo"))
+    ended = run("evaluate", trained, folder=tmp_path)
+    assert ended.code == 2 and "the stories have other words than those that" in ended.err, ended.text
+    ended = run("train", "memn2n-own", folder=tmp_path)
+    assert ended.code == 2 and "--train-file FILE and --test-file FILE" in ended.err
+
+
 @pytest.mark.parametrize(("script", "prefix"), [("train", ""), ("train_ram", "ram-")])
 def test_help_lists_every_study_with_a_sentence(studies, tmp_path, script, prefix):
     ended = run(script, "--help", folder=tmp_path)

@@ -89,7 +89,7 @@ def test_it_makes_few_mistakes_at_six_times_as_much():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("part", "bits"), [("length-20", 0.59), ("length-30", 1.00)])
-def test_heads_that_take_one_row_copy_more_than_they_were_trained_on(part, bits):
+def test_heads_that_take_one_row_each_copy_without_a_wrong_bit(part, bits):
     trained = load_trained(WEIGHTS / "ntm-hard-copy.safetensors", Path("nowhere"))
     answered = answer_all(trained.agent, trained.task, part, "argmax")
     assert answered.scores["bits"].mean() == pytest.approx(bits, abs=0.02) and not answered.scores["wrong-bits"].any()
