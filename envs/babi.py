@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from envs.numbered import classification_error, in_order
-from envs.stories import Told, encode, fit, longest, parse, read, vocabulary
+from envs.stories import Told, encode, longest, must_fit, parse, read, vocabulary
 from envs.tales import TALES, tale
 from hardattn.checks import at_least_one, literals
 from hardattn.contract import Answer, Batch, StorySpec
@@ -81,11 +81,7 @@ class Babi:
         self.spec = StorySpec(vocabulary(everything), config.memory, longest(everything))
         self.questions = encode(everything, self.spec)
         counts = [sum(len(story.asked) for story in part) for part in stories]
-        for part, count in zip(stories, counts[: len(config.tasks)]):
-            if config.source == "own" and count < 10:
-                raise ValueError(
-                    f"{part[0].source}: expected at least 10 questions to train on, of which a tenth is held out; found {count}"
-                )
+        self._annotated = bool((self.questions.supports >= 0).any())
         every = torch.arange(sum(counts)).split(counts)
         self._index = {"train": [], "validation": [], "test": list(every[len(config.tasks) :])}
         for task, index in zip(config.tasks, every):
@@ -126,7 +122,7 @@ class Babi:
         reads a fact that an earlier one has read. A question whose facts are all forgotten can have none; stories without annotations have no such number.
         """
         scores = {"error": classification_error(answer, batch)}
-        if answer.trace.weights is not None and (self.questions.supports >= 0).any():
+        if answer.trace.weights is not None and self._annotated:
             weights = answer.trace.weights
             likeliest = (weights == weights.amax(-1, keepdim=True)).float()  # of several that are alike each counts in part
             hits = (likeliest * batch.notes[:, None]).sum(-1) / likeliest.sum(-1)
@@ -141,7 +137,12 @@ class Babi:
             if name is None:
                 raise ValueError(f"expected your own stories to {split} on: --train-file FILE and --test-file FILE, found none")
             stories = read(Path(name))
-            fit(stories, self.config.memory)
+            count = sum(len(story.asked) for story in stories)
+            if split == "train" and count < 10:
+                raise ValueError(
+                    f"{name}: expected at least 10 questions to train on, of which a tenth is held out; found {count}"
+                )
+            must_fit(stories, self.config.memory)
             return stories
         stories = []
         missing = self.config.generated

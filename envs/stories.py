@@ -157,7 +157,7 @@ def _asked(
     return Asked(words_of(question), at, before, answer or None, tuple(numbers[int(fact)] for fact in facts))
 
 
-def fit(stories: Iterable[Told], memory: int) -> None:
+def must_fit(stories: Iterable[Told], memory: int) -> None:
     """Raises ValueError, naming the file and the line, if a question has more sentences before it than `memory` holds."""
     for story in stories:
         for question in story.asked:
@@ -268,7 +268,7 @@ def own(path: Path, spec: StorySpec) -> tuple[list[Told], Story]:
             the file and the line.
     """
     stories = read(path, answers=False)
-    fit(stories, spec.sentences)
+    must_fit(stories, spec.sentences)
     # An answer is not needed to ask, and may be a word that the agent does not know.
     asked = [story._replace(asked=[question._replace(answer=None) for question in story.asked]) for story in stories]
     questions = encode(asked, spec)
