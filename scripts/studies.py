@@ -272,18 +272,17 @@ _OTHER_SETTINGS: dict[str, dict[str, Any]] = {
 # At a rate that does not fall a machine learns to copy as well, and carries it less far (LOG.md).
 _FALLING = dataclasses.replace(_MACHINE, schedule="linear")
 _TUNED: dict[str, FitConfig] = {
-    "ntm-copy": dataclasses.replace(_SEQUENCES, steps=20_000, batch_size=8, evaluate_every=4000),
-    "ntm-ngrams": _SEQUENCES,
-    "ntm-ff-recall": _SEQUENCES,
+    "copy": dataclasses.replace(_SEQUENCES, steps=20_000, batch_size=8, evaluate_every=4000),
+    "recall": _SEQUENCES,
+    "ngrams": _SEQUENCES,
 }
-"""Machines that are trained at a falling rate, and for how long."""
+"""What is trained at a falling rate, and for how long: a control as the machine that it is the control of."""
 for _what, (_task, _sentence) in _ALGORITHMS.items():
+    _rate, _long = (_FALLING, _TUNED[_what]) if _what in _TUNED else (_MACHINE, _SEQUENCES)
     for _who, (_agent, _description) in _CONTROLLERS.items():
-        _name_of = f"{_who}-{_what}"
         _told = f"{_description}: {_sentence} of Graves et al. 2014"
-        _agent = dataclasses.replace(_agent, **_OTHER_SETTINGS.get(_name_of, {}))
-        _rate, _long = _FALLING if _name_of in _TUNED else _MACHINE, _TUNED.get(_name_of, _SEQUENCES)
-        STUDIES[_name_of] = Study(_task, _agent, _rate, _long, _told)
+        _agent = dataclasses.replace(_agent, **_OTHER_SETTINGS.get(f"{_who}-{_what}", {}))
+        STUDIES[f"{_who}-{_what}"] = Study(_task, _agent, _rate, _long, _told)
 # With one head and an LSTM recall is learned late (Figure 10 of the paper); this controller learns it soonest.
 STUDIES["ntm-recall"] = STUDIES["ntm-ff-recall"]
 # As those that are soft, with rows that do not begin short; and one large gradient can cost such a machine all that it learned (LOG.md).
