@@ -175,6 +175,16 @@ def interval_over_seeds(values: Iterable[float], *, confidence: float = 0.95) ->
     return Estimate(float(seeds.mean()), float(seeds.mean() - half), float(seeds.mean() + half))
 
 
+def over_models(values: Sequence[np.ndarray], *, group: int = 1) -> Estimate:
+    """Of one model, `interval` over its examples; of several seeds, `interval_over_seeds` of their means.
+
+    Args:
+        values: [examples] of every model.
+        group: as for `interval`.
+    """
+    return interval(values[0], group=group) if len(values) == 1 else interval_over_seeds(v.mean() for v in values)
+
+
 def paired_p(one: np.ndarray, other: np.ndarray, *, group: int = 1, resamples: int = 9999) -> float:
     """Two-sided paired permutation test on the same examples: how often would a random swap of the two differ as much? (Fisher 1935, Section 21).
 

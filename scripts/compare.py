@@ -9,9 +9,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TextIO
 
@@ -27,22 +28,26 @@ from hardattn.cost import Cost, cost
 from hardattn.evaluation import (
     Estimate,
     Row,
+    Scores,
     answer_all,
     control_of,
+    evaluate,
     first_scenes,
-    interval,
-    interval_over_seeds,
     label_of,
     metric_of,
+    over_models,
     paired_p,
 )
 from hardattn.runs import Run, write_whole
 from scripts import train
 from scripts.cli import main, read_arguments, tune_for_cpu, writable, write_rows
+from scripts.pictures import SIZES, by_size, pictures
 from scripts.studies import CONTENDERS, STUDIES, Study, Trained, load_trained
 
 LOOKING = ("glimpses", "side", "scales", "pool", "reach")
 """Settings of a task that say how one looks, not what is asked."""
+PICTURES = ("error-by-flops", "error-by-values-sensed", "learning-curves")
+"""Those that do not go by sizes."""
 TIMED = 100
 """Questions in the batch that is timed."""
 
@@ -53,7 +58,7 @@ class Options:
 
     A chance row is always in it, and one for random gaze if anything has a gaze. Several seeds of a study become one row with Student's
     interval over the seeds; the interval of a single model is a bootstrap over the test images. p: of a permutation test against the first
-    row on the same images.
+    row on the same images. Where the test set has parts of several lengths (or levels, items), each metric is drawn against them.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -259,10 +264,7 @@ def entries(answers: Sequence[Answers], by_chance: np.ndarray | None) -> list[En
     first = np.mean(answers[0].errors, axis=0)
     for answer in (*answers, *chance):
         per_example = np.mean(answer.errors, axis=0)
-        if len(answer.errors) > 1:
-            error = interval_over_seeds(e.mean() for e in answer.errors)
-        else:
-            error = interval(per_example, group=answer.group)
+        error = over_models(answer.errors, group=answer.group)
         p = None if answer is answers[0] else paired_p(first, per_example, group=answer.group)
         rows.append(Entry(answer.name, len(answer.errors), error, p, answer.cost))
     return rows
@@ -336,8 +338,15 @@ def as_rows(rows: Sequence[Entry], metric: str = "error") -> list[Row]:
     return found
 
 
+def everywhere(models: Sequence[Trained]) -> Iterator[Scores]:
+    """Every model's answers, in its usual way, on all parts of the test set; none of a test set without parts."""
+    for model in models:
+        if getattr(model.task, "parts", ()):
+            yield from evaluate(model.agent, model.task, "test", model.agent.hows[:1], study=model.name, seed=model.seed)
+
+
 def draw(rows: Sequence[Entry], models: Sequence[Trained], task: str) -> dict[str, Any]:
-    """Error against what was sensed (of an image) and against arithmetic, and the learning curves where the runs are there."""
+    """Error against what was sensed (of an image), against arithmetic and against the sizes in the test set; learning curves where the runs are there."""
     measured = [(row, row.cost) for row in rows if row.cost is not None]
     metric, image_size = metric_of(models[0].task), getattr(models[0].task.spec, "image_size", None)
     label = label_of(metric)
@@ -374,8 +383,6 @@ def draw(rows: Sequence[Entry], models: Sequence[Trained], task: str) -> dict[st
 def board(folder: Path, models: Sequence[Trained], still: dict[str, Any], text: str) -> None:
     """TensorBoard: the models' curves in one chart, what each of them looked at one above the other, the figures and the table."""
     from torch.utils.tensorboard import SummaryWriter
-
-    from scripts.pictures import pictures
 
     with SummaryWriter(str(folder)) as writer:
         tags = []
@@ -416,14 +423,17 @@ def run_command() -> int:
     first = models[0].task
     metric, image_size = metric_of(first), getattr(first.spec, "image_size", None)
     rows = entries(gather(models, options), by_chance(first, options.split))
-    task = _task_name(models[0])
+    task = _task_name(models)
     table, still = markdown(rows, image_size, metric), draw(rows, models, task)
+    if options.split == "test":
+        still |= by_size(everywhere(models), task, of=lambda scores: scores.study)
     write_whole(folder / "comparison.md", table.encode())
     write_whole(folder / "comparison.csv", as_csv(rows, metric).encode())
     for name, picture in still.items():
         figures.save_png(folder / f"{name}.png", picture)
-    for name in {"learning-curves", "error-by-values-sensed"} - still.keys():  # those of an earlier comparison
-        (folder / f"{name}.png").unlink(missing_ok=True)
+    for old in folder.glob("*.png"):  # those of an earlier comparison
+        if old.stem not in still and (old.stem in PICTURES or re.fullmatch(f".*-by-({'|'.join(SIZES)})", old.stem)):
+            old.unlink()
     for old in (folder / "board").glob("events.out.tfevents.*"):
         old.unlink()
     board(folder / "board", models, still, table)
@@ -446,10 +456,10 @@ def run_command() -> int:
     return 0
 
 
-def _task_name(model: Trained) -> str:
-    """As the studies' names have it."""
-    who = next((who for who in ("ram", *CONTENDERS) if model.name.startswith(f"{who}-")), "")
-    return model.name.removeprefix(f"{who}-")
+def _task_name(models: Sequence[Trained]) -> str:
+    """What the names of all models end in; without that, the first one's."""
+    ends = takewhile(lambda words: len(set(words)) == 1, zip(*(reversed(model.name.split("-")) for model in models)))
+    return "-".join(reversed([word for word, *_ in ends])) or models[0].name
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The pictures of an agent: drawn into TensorBoard while it learns, and into files by `visualize.py`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from hardattn.evaluation import (
     interval,
     label_of,
     metric_of,
+    over_models,
 )
 from hardattn.runs import Run
 from scripts.studies import Trained
@@ -273,18 +274,21 @@ def size_of(part: str) -> tuple[str, int] | None:
     return (kind, int(number)) if number.isdigit() and kind in SIZES else None
 
 
-def by_size(table: Iterable[Scores], title: str = "") -> dict[str, Any]:
-    """Every metric of a test set whose parts have numbers (lengths, levels) against these numbers; nothing of other test sets."""
-    charts: dict[tuple[str, str], dict[str, list[tuple[int, Estimate]]]] = {}
+def by_size(
+    table: Iterable[Scores], title: str = "", of: Callable[[Scores], str] = lambda scores: scores.how or "usual way"
+) -> dict[str, Any]:
+    """Every metric of a test set whose parts have numbers (lengths, levels) against these numbers; nothing of other test sets. `of` names the curve; what
+    several seeds have there becomes their mean."""
+    charts: dict[tuple[str, str], dict[str, dict[int, list[Scores]]]] = {}
     for scores in table:
         if size := size_of(scores.part):
-            point = size[1], interval(scores.values, group=scores.group)
-            charts.setdefault((scores.metric, size[0]), {}).setdefault(scores.how or "usual way", []).append(point)
+            charts.setdefault((scores.metric, size[0]), {}).setdefault(of(scores), {}).setdefault(size[1], []).append(scores)
     drawn = {}
     for (metric, kind), ways in charts.items():
-        curves = {
-            how: figures.Curve([x for x, _ in points], *map(list, zip(*(e for _, e in points)))) for how, points in ways.items()
-        }
+        curves = {}
+        for name, points in ways.items():
+            estimates = [over_models([one.values for one in found], group=found[0].group) for found in points.values()]
+            curves[name] = figures.Curve(list(points), *map(list, zip(*estimates)))
         drawn[f"{metric}-by-{kind}"] = figures.learning_curves(curves, title=title, ylabel=label_of(metric), xlabel=kind)
     return drawn
 

@@ -143,6 +143,22 @@ def test_the_figures_are_drawn(compared):
             assert min(picture.size) > 300 and len(picture.convert("L").getcolors()) > 5
 
 
+def test_sequences_are_compared_by_length_and_the_next_comparison_leaves_none_of_it(home, tmp_path):
+    tiny = ("--width", 2, "--length", 3, "--lengths", 2, 5, "--frozen", 20, "--hidden", 4, "--steps", 1, "--no-pictures")
+    names = ("ntm-copy", "lstm-copy")
+    for name in names:
+        assert run("train", name, *tiny, folder=tmp_path).code == 0
+    ended = run("compare", *names, "--out", "pictures", "--json", "-", folder=tmp_path)
+    assert ended.code == 0, ended.text
+    by_length = {f"{metric}-by-length.png" for metric in ("bits", "wrong-bits", "error")}
+    assert {path.name for path in (tmp_path / "pictures").glob("*by*.png")} == {*by_length, "error-by-flops.png"}
+    (tmp_path / "pictures" / "my own.png").touch()
+    ended = run("compare", "ram-digits", "--runs-dir", home / "runs", "--out", "pictures", folder=tmp_path)
+    assert ended.code == 0, ended.text
+    left = {path.name for path in (tmp_path / "pictures").glob("*.png")}
+    assert not left & by_length and {"my own.png", "error-by-values-sensed.png"} <= left
+
+
 def test_the_same_model_twice_is_refused(home):
     """It would pass for two seeds."""
     ended = run("compare", "runs/fc-64-digits-0", "runs/fc-64-digits-0", "--out", "twice", folder=home)
@@ -374,3 +390,16 @@ def test_rows_by_hand():
 def test_the_default_models_begin_with_the_hard_one():
     names = compare.on_digits()
     assert names[0] == "ram-digits" and set(names) == {name for name in STUDIES if name.endswith("-digits")}
+
+
+@pytest.mark.parametrize(
+    ("names", "task"),
+    [
+        (("ntm-copy", "ntm-hard-copy", "lstm-copy"), "copy"),
+        (("ram-cluttered-60", "soft-cluttered-60"), "cluttered-60"),
+        (("memn2n-babi-1k", "memn2n-babi-1k-hard"), "memn2n-babi-1k"),
+        (("ram-digits",), "ram-digits"),
+    ],
+)
+def test_the_task_is_what_all_names_end_in(names, task):
+    assert compare._task_name([SimpleNamespace(name=name) for name in names]) == task
