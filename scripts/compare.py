@@ -426,7 +426,7 @@ def run_command() -> int:
     task = _task_name(models)
     table, still = markdown(rows, image_size, metric), draw(rows, models, task)
     if options.split == "test":
-        still |= by_size(everywhere(models), task, of=lambda scores: scores.study)
+        still |= by_size(everywhere(models), f"{task}, test set", of=lambda scores: scores.study)
     write_whole(folder / "comparison.md", table.encode())
     write_whole(folder / "comparison.csv", as_csv(rows, metric).encode())
     for name, picture in still.items():

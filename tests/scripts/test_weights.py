@@ -96,6 +96,13 @@ def test_heads_that_take_one_row_each_copy_without_a_wrong_bit(part, bits):
 
 
 @pytest.mark.slow
+def test_without_a_memory_to_address_a_network_copies_half_of_what_it_was_trained_on():
+    trained = load_trained(WEIGHTS / "lstm-copy.safetensors", Path("nowhere"))
+    wrong = [answer_all(trained.agent, trained.task, f"length-{n}", "usual").scores["wrong-bits"].mean() for n in (10, 20, 50)]
+    assert wrong == pytest.approx([0.0, 8.50, 45.13], abs=0.1)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "bits"), [("length-10", 0.11), ("length-15", 0.79)])
 def test_a_machine_repeats_also_what_is_longer_than_in_its_training(part, bits):
     trained = load_trained(WEIGHTS / "ntm-repeat-copy.safetensors", Path("nowhere"))
