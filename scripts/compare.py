@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TextIO
 
@@ -41,13 +40,11 @@ from hardattn.evaluation import (
 from hardattn.runs import Run, write_whole
 from scripts import train
 from scripts.cli import main, read_arguments, tune_for_cpu, writable, write_rows
-from scripts.pictures import SIZES, by_size, pictures
-from scripts.studies import CONTENDERS, STUDIES, Study, Trained, load_trained
+from scripts.pictures import by_size, has_sizes, pictures
+from scripts.studies import CONTENDERS, STUDIES, WHO, Study, Trained, load_trained
 
 LOOKING = ("glimpses", "side", "scales", "pool", "reach")
 """Settings of a task that say how one looks, not what is asked."""
-PICTURES = ("error-by-flops", "error-by-values-sensed", "learning-curves")
-"""Those that do not go by sizes."""
 TIMED = 100
 """Questions in the batch that is timed."""
 
@@ -58,7 +55,8 @@ class Options:
 
     A chance row is always in it, and one for random gaze if anything has a gaze. Several seeds of a study become one row with Student's
     interval over the seeds; the interval of a single model is a bootstrap over the test images. p: of a permutation test against the first
-    row on the same images. Where the test set has parts of several lengths (or levels, items), each metric is drawn against them.
+    row on the same images. Where the parts of the test set have lengths (or levels, items), each metric is drawn against
+    them, in the folder `by-size`, everyone in its usual way.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -338,15 +336,15 @@ def as_rows(rows: Sequence[Entry], metric: str = "error") -> list[Row]:
     return found
 
 
-def everywhere(models: Sequence[Trained]) -> Iterator[Scores]:
-    """Every model's answers, in its usual way, on all parts of the test set; none of a test set without parts."""
+def on_all_parts(models: Sequence[Trained]) -> Iterator[Scores]:
+    """Every model's answers, in its usual way, on all parts of a test set whose parts have sizes; none of other test sets."""
     for model in models:
-        if getattr(model.task, "parts", ()):
+        if has_sizes(model.task):
             yield from evaluate(model.agent, model.task, "test", model.agent.hows[:1], study=model.name, seed=model.seed)
 
 
 def draw(rows: Sequence[Entry], models: Sequence[Trained], task: str) -> dict[str, Any]:
-    """Error against what was sensed (of an image), against arithmetic and against the sizes in the test set; learning curves where the runs are there."""
+    """Error against what was sensed (of an image) and against arithmetic, and the learning curves where the runs are there."""
     measured = [(row, row.cost) for row in rows if row.cost is not None]
     metric, image_size = metric_of(models[0].task), getattr(models[0].task.spec, "image_size", None)
     label = label_of(metric)
@@ -423,20 +421,24 @@ def run_command() -> int:
     first = models[0].task
     metric, image_size = metric_of(first), getattr(first.spec, "image_size", None)
     rows = entries(gather(models, options), by_chance(first, options.split))
-    task = _task_name(models)
+    task = _task_name(models[0].name)
     table, still = markdown(rows, image_size, metric), draw(rows, models, task)
-    if options.split == "test":
-        still |= by_size(everywhere(models), f"{task}, test set", of=lambda scores: scores.study)
+    sizes = (
+        by_size(on_all_parts(models), f"{task}, test set", of=lambda scores: scores.study) if options.split == "test" else {}
+    )
     write_whole(folder / "comparison.md", table.encode())
     write_whole(folder / "comparison.csv", as_csv(rows, metric).encode())
+    for name in {"learning-curves", "error-by-values-sensed"} - still.keys():  # those of an earlier comparison
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    for old in (folder / "by-size").glob("*.png"):
+        old.unlink()
     for name, picture in still.items():
         figures.save_png(folder / f"{name}.png", picture)
-    for old in folder.glob("*.png"):  # those of an earlier comparison
-        if old.stem not in still and (old.stem in PICTURES or re.fullmatch(f".*-by-({'|'.join(SIZES)})", old.stem)):
-            old.unlink()
+    for name, picture in sizes.items():
+        figures.save_png(writable(folder / "by-size") / f"{name}.png", picture)
     for old in (folder / "board").glob("events.out.tfevents.*"):
         old.unlink()
-    board(folder / "board", models, still, table)
+    board(folder / "board", models, still | sizes, table)
     if options.json is not None:
         write_rows(as_rows(rows, metric), options.json)
     console = Console(
@@ -450,16 +452,16 @@ def run_command() -> int:
     for row in rows:
         shown.add_row(*cells(row, image_size))
     console.print(shown)
-    for path in sorted(folder.glob("*.*")):
+    for path in sorted((*folder.glob("*.*"), *folder.glob("by-size/*.png"))):
         console.print(str(path), highlight=False)
     console.print(f"side by side: tensorboard --logdir {folder / 'board'}", highlight=False)
     return 0
 
 
-def _task_name(models: Sequence[Trained]) -> str:
-    """What the names of all models end in; without that, the first one's."""
-    ends = takewhile(lambda words: len(set(words)) == 1, zip(*(reversed(model.name.split("-")) for model in models)))
-    return "-".join(reversed([word for word, *_ in ends])) or models[0].name
+def _task_name(name: str) -> str:
+    """What a study's name says of its task."""
+    who = max((who for who in WHO if name.startswith(f"{who}-")), key=len, default="")
+    return name.removeprefix(f"{who}-")
 
 
 if __name__ == "__main__":

@@ -274,6 +274,11 @@ def size_of(part: str) -> tuple[str, int] | None:
     return (kind, int(number)) if number.isdigit() and kind in SIZES else None
 
 
+def has_sizes(task: Any) -> bool:
+    """Whether there is a test set of which parts have sizes."""
+    return any(map(size_of, getattr(task, "parts", ())))
+
+
 def by_size(
     table: Iterable[Scores], title: str = "", of: Callable[[Scores], str] = lambda scores: scores.how or "usual way"
 ) -> dict[str, Any]:

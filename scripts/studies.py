@@ -271,18 +271,20 @@ _OTHER_SETTINGS: dict[str, dict[str, Any]] = {
 """What differs from copying: sizes, by the paper's Tables 1 to 3, and of 6-grams a first memory that is learned."""
 # At a rate that does not fall a machine learns to copy as well, and carries it less far (LOG.md).
 _FALLING = dataclasses.replace(_MACHINE, schedule="linear")
-_TUNED: dict[str, FitConfig] = {
+_FALLING_FIT: dict[str, FitConfig] = {
     "copy": dataclasses.replace(_SEQUENCES, steps=20_000, batch_size=8, evaluate_every=4000),
     "recall": _SEQUENCES,
     "ngrams": _SEQUENCES,
 }
 """What is trained at a falling rate, and for how long: a control as the machine that it is the control of."""
 for _what, (_task, _sentence) in _ALGORITHMS.items():
-    _rate, _long = (_FALLING, _TUNED[_what]) if _what in _TUNED else (_MACHINE, _SEQUENCES)
+    _rate, _long = (_FALLING, _FALLING_FIT[_what]) if _what in _FALLING_FIT else (_MACHINE, _SEQUENCES)
     for _who, (_agent, _description) in _CONTROLLERS.items():
         _told = f"{_description}: {_sentence} of Graves et al. 2014"
         _agent = dataclasses.replace(_agent, **_OTHER_SETTINGS.get(f"{_who}-{_what}", {}))
         STUDIES[f"{_who}-{_what}"] = Study(_task, _agent, _rate, _long, _told)
+WHO = ("ram", *CONTENDERS, *_CONTROLLERS, "ntm-hard")
+"""What the names of studies begin with that share their tasks; the task follows."""
 # With one head and an LSTM recall is learned late (Figure 10 of the paper); this controller learns it soonest.
 STUDIES["ntm-recall"] = STUDIES["ntm-ff-recall"]
 # As those that are soft, with rows that do not begin short; and one large gradient can cost such a machine all that it learned (LOG.md).

@@ -10,7 +10,7 @@ from rich.console import Console
 from hardattn.checks import way
 from hardattn.evaluation import evaluate
 from scripts.cli import main, read_arguments, writable
-from scripts.pictures import by_size, learning, pictures, policies, save, size_of
+from scripts.pictures import by_size, has_sizes, learning, pictures, policies, save
 from scripts.studies import load_trained
 
 
@@ -40,7 +40,7 @@ def run_command() -> int:
     title = f"{trained.name}, {how}"
     drawn = pictures(trained.agent, trained.task, split=options.split, how=how, title=title)
     drawn.still["policies"] = policies(trained.agent, trained.task, options.split)
-    if options.split == "test" and any(map(size_of, getattr(trained.task, "parts", ()))):
+    if options.split == "test" and has_sizes(trained.task):
         drawn.still.update(by_size(evaluate(trained.agent, trained.task, "test", trained.agent.hows), trained.name))
     if is_run:
         drawn.still.update(learning(trained))

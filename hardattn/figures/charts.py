@@ -95,7 +95,7 @@ def learning_curves(
 
 def _near_zero(curves: Mapping[str, Curve]) -> bool:
     """Whether the scale should begin at 0: an error is read against none."""
-    values = [v for curve in curves.values() for v in curve.values if math.isfinite(v)]
+    values = [v for curve in curves.values() for v in (*curve.values, *(curve.low or ())) if math.isfinite(v)]
     return bool(values) and 0 <= min(values) < 0.5 * max(values)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from hardattn import figures
 from hardattn.figures import Bar, Curve, Dot, Looks, style
 from hardattn.figures.animation import _timetable
-from hardattn.figures.charts import _near_zero, _side_by_side
+from hardattn.figures.charts import _side_by_side
 from hardattn.figures.maps import _check
 from hardattn.figures.seen import widths
 from hardattn.figures.sheets import spread
@@ -319,11 +319,6 @@ def test_tensorboard_gives_back_the_animation(tmp_path):
 
 
 # Charts
-
-
-def test_an_error_is_drawn_from_none_even_if_its_interval_goes_below():
-    curve = Curve([0, 1], [1.0, 5.0], [-3.0, 2.0], [5.0, 8.0])
-    assert _near_zero({"a": curve}) and not _near_zero({"a": Curve([0, 1], [4.0, 5.0])})
 
 
 def test_learning_curves_of_all_kinds():

@@ -145,18 +145,27 @@ def test_the_figures_are_drawn(compared):
 
 def test_sequences_are_compared_by_length_and_the_next_comparison_leaves_none_of_it(home, tmp_path):
     tiny = ("--width", 2, "--length", 3, "--lengths", 2, 5, "--frozen", 20, "--hidden", 4, "--steps", 1, "--no-pictures")
-    names = ("ntm-copy", "lstm-copy")
+    names, out = ("ntm-copy", "lstm-copy"), tmp_path / "pictures"
     for name in names:
         assert run("train", name, *tiny, folder=tmp_path).code == 0
-    ended = run("compare", *names, "--out", "pictures", "--json", "-", folder=tmp_path)
+    ended = run("compare", *names, "--out", out, "--json", "-", folder=tmp_path)
     assert ended.code == 0, ended.text
     by_length = {f"{metric}-by-length.png" for metric in ("bits", "wrong-bits", "error")}
-    assert {path.name for path in (tmp_path / "pictures").glob("*by*.png")} == {*by_length, "error-by-flops.png"}
-    (tmp_path / "pictures" / "my own.png").touch()
-    ended = run("compare", "ram-digits", "--runs-dir", home / "runs", "--out", "pictures", folder=tmp_path)
-    assert ended.code == 0, ended.text
-    left = {path.name for path in (tmp_path / "pictures").glob("*.png")}
-    assert not left & by_length and {"my own.png", "error-by-values-sensed.png"} <= left
+    assert {path.name for path in (out / "by-size").iterdir()} == by_length and "wrong-bits-by-length.png" in ended.err
+    assert "copy, test set" in ended.err and "ntm-copy, test set" not in ended.err
+    (out / "mine-by-length.png").touch()
+    ended = run("compare", *names, "--split", "validation", "--out", out, folder=tmp_path)
+    assert ended.code == 0 and not list((out / "by-size").iterdir()), ended.text
+    ended = run("compare", "ram-digits", "--runs-dir", home / "runs", "--out", out, folder=tmp_path)
+    assert ended.code == 0 and {path.name for path in out.glob("*by*")} >= {
+        "mine-by-length.png",
+        "error-by-values-sensed.png",
+    }, ended.text
+
+
+def test_parts_without_sizes_are_not_asked():
+    asked = SimpleNamespace(task=SimpleNamespace(parts=("task-1", "mean")))  # it has no agent that could answer
+    assert list(compare.on_all_parts([asked])) == []
 
 
 def test_the_same_model_twice_is_refused(home):
@@ -393,13 +402,12 @@ def test_the_default_models_begin_with_the_hard_one():
 
 
 @pytest.mark.parametrize(
-    ("names", "task"),
+    ("name", "task"),
     [
-        (("ntm-copy", "ntm-hard-copy", "lstm-copy"), "copy"),
-        (("ram-cluttered-60", "soft-cluttered-60"), "cluttered-60"),
-        (("memn2n-babi-1k", "memn2n-babi-1k-hard"), "memn2n-babi-1k"),
-        (("ram-digits",), "ram-digits"),
+        *(("ntm-copy", "copy"), ("ntm-hard-copy", "copy"), ("ntm-ff-sort", "sort"), ("lstm-repeat-copy", "repeat-copy")),
+        *(("ram-digits", "digits"), ("random-gaze-digits", "digits"), ("matched-conv-cluttered-60", "cluttered-60")),
+        *(("memn2n-babi-1k", "memn2n-babi-1k"), ("rlntm-copy", "rlntm-copy"), ("mine", "mine")),
     ],
 )
-def test_the_task_is_what_all_names_end_in(names, task):
-    assert compare._task_name([SimpleNamespace(name=name) for name in names]) == task
+def test_the_task_is_named_without_who_does_it(name, task):
+    assert compare._task_name(name) == task
