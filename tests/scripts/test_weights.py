@@ -103,6 +103,7 @@ def test_heads_that_take_one_row_each_copy_without_a_wrong_bit(part, bits):
         ("copy", "wrong-bits", {"length-10": 0.0, "length-20": 8.50, "length-50": 45.13}),
         ("recall", "bits", {"items-2": 0.17, "items-6": 15.07, "items-10": 17.30}),
         ("ngrams", "bits", {"length-200": 152.26}),
+        ("sort", "bits", {"vectors-20": 62.90}),
     ],
 )
 def test_what_controls_without_a_memory_come_to(task, metric, published):
